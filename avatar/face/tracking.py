@@ -1,0 +1,273 @@
+"""Fitting the rig to a clip's landmarks. The camera stands at the world's origin: world axes are camera axes."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from scipy.ndimage import gaussian_filter1d
+from scipy.spatial.transform import Rotation
+
+from avatar.core import Camera, FaceTrack, MotionSequence
+from avatar.errors import InputError
+from avatar.events import Progress, Sink, silent
+from avatar.face import calibration as lids
+from avatar.face.arkit import NAMES
+from avatar.face.rig import AbstractRig, PersonalRig
+from avatar.face.solver import Observed, PointModel, State, first_guess, project
+from avatar.face.solver_prior import Prior, make_prior, of_frames
+from avatar.face.solver_sequence import solve_sequence
+from avatar.face.solver_shape import ShapeKernel, Static
+from avatar.face.solver_shared import FocalPrior, Shared, SharedSolver, spread_frames
+from avatar.face.track_io import load_track, save_track
+
+__all__ = ["fit", "load_track", "save_track"]
+
+_STAGE = "track"
+_SHARED_FRAMES, _SHARED_ROUNDS = 32, (6, 3, 2, 2)
+_SEQUENCE_ROUNDS = (5, 3)
+_INFORMATION = 0.1
+"""Errors of neighbouring points agree: so much of their information counts."""
+_LID_FOLLOW = 0.9
+_TORSO_SECONDS = 4.0
+_STIFF = (
+    "6 197 195 5 4 1 168 122 351 193 417 33 133 263 362 10 109 338 67 297 103 332 54 284 21 251 162 389 127 356 234 "
+    "454 93 323 9 151 108 337 48 278 98 327 2 50 280 117 346"
+)
+"""Points that expressions move little: nose, forehead, temples, corners of the eyes."""
+_REST = 0.3
+_RELAXES = np.array([not name.startswith(("eyeBlink", "eyeLook", "jawOpen")) for name in NAMES], float)
+_SLIP = 0.06
+"""Mean error of the points, in eye distances, from which a frame counts as slipped."""
+
+
+def fit(
+    landmarks_px: Float[np.ndarray, "t 478 2"],
+    confidence: Float[np.ndarray, "t"],
+    rig: AbstractRig,
+    size: tuple[int, int],
+    *,
+    fps: float,
+    sink: Sink = silent,
+) -> tuple[FaceTrack, PersonalRig]:
+    """Follow a head through a clip: identity, focal length, pose, expression, gaze, neck, personal shape.
+
+    Gauss-Newton on landmarks with the person eliminated (first on few frames), then banded over time.
+
+    Args:
+        landmarks_px: the same person's in each frame; anything where confidence is 0.
+        size: height and width of the frames.
+
+    Raises:
+        InputError: if fewer than 2 frames show a face that the rig can follow.
+    """
+    if (np.asarray(confidence) > 0).sum() < 2:
+        raise InputError("the clip: a face in fewer than 2 frames; film the head upright and well lit")
+    return _Tracker(np.asarray(landmarks_px), np.asarray(confidence), rig, size, fps).run(sink)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Result:
+    state: State
+    shared: Shared
+    person: PersonalRig
+    model: PointModel
+
+
+class _Tracker:
+    """One clip's fit, step by step."""
+
+    def __init__(
+        self, landmarks_px: np.ndarray, confidence: np.ndarray, rig: AbstractRig, size: tuple[int, int], fps: float
+    ):
+        self.landmarks_px, self.confidence = np.nan_to_num(landmarks_px), confidence.astype(np.float64)
+        self._rig, self._size, self._fps = rig, size, fps
+        self._kept, self._sigma = _points(rig)
+        largest = max(size)
+        self._focal = FocalPrior(focal=2.5 * largest, low=1.1 * largest, high=9.0 * largest)
+        identity = torch.zeros(rig.identity_size)
+        base = rig.landmarks.points(rig.neutral(identity), rig.personal(identity).faces)
+        kernel = ShapeKernel(rig, self._kept, self._sigma, float(base[263, 0] - base[33, 0]))
+        self._solver = SharedSolver(rig, kernel, self._kept, self._focal)
+        good = self.confidence > 0
+        eyes = np.linalg.norm(landmarks_px[:, 33] - landmarks_px[:, 263], axis=-1)
+        self._unit = float(np.quantile(eyes[good], 0.75)) if good.any() else 1.0
+
+    def run(self, sink: Sink) -> tuple[FaceTrack, PersonalRig]:
+        t = len(self.landmarks_px)
+        sink(Progress(stage=_STAGE, done=0, total=t))
+        mean = self._solver.model(self._solver.nobody())
+        rigid = _rigid(self._kept)
+        guess = first_guess(mean, self._observe(self.landmarks_px), rigid)
+        slip = _error(mean, guess, self._observe(self.landmarks_px), self._focal.focal)
+        self.confidence = self.confidence * (slip < 4 * _SLIP)
+        if (self.confidence > 0).sum() < 2:
+            raise InputError("the clip: what was found is no face in most frames; film the head upright and well lit")
+        calibrated = self._calibrate(guess)
+        observed = self._observe(calibrated.landmarks_px, calibrated.blink)
+        prior = make_prior(calibrated.blink, _camera_gaze(guess), self._fps)
+        some = self._spread(observed, guess)
+        few = observed.select(some), of_frames(prior, some), guess.select(some)
+        shared, _ = self._solver.solve(*few, _SHARED_ROUNDS)
+        result = self._sequence(observed, prior, shared, rigid, sink)
+        return self._answer(result, observed)
+
+    def _observe(self, landmarks_px: np.ndarray, blink: np.ndarray | None = None) -> Observed:
+        middle = np.array([self._size[1], self._size[0]]) / 2
+        points = (landmarks_px[:, self._kept].astype(np.float64) - middle) / self._unit
+        weight = self.confidence[:, None] * _INFORMATION / self._sigma**2
+        if blink is not None:
+            for side in (0, 1):
+                iris = (self._kept >= 468 + 5 * side) & (self._kept < 473 + 5 * side)
+                weight[:, iris] *= (1 - blink[:, side, None]) ** 2 + 1e-3
+        return Observed(points=points, weight=weight, unit_px=self._unit)
+
+    def _calibrate(self, guess: State) -> lids.Calibrated:
+        up = -guess.rotation[:, :2, 1]
+        up = up / np.maximum(np.linalg.norm(up, axis=1, keepdims=True), 1e-6)
+        unit = np.exp(guess.log_scale) * self._solver.eye_distance
+        frames = lids.Frames(up_px=up, unit_px=unit, good=self.confidence > 0, fps=self._fps)
+        return lids.calibrate(self.landmarks_px, frames, _LID_FOLLOW)
+
+    def _spread(self, observed: Observed, guess: State) -> Int[np.ndarray, "n"]:
+        """Frames that differ in pose and in expression."""
+        straight = np.einsum("tlj,tjk->tlk", observed.points - guess.place[:, None], guess.rotation[:, :2, :2])
+        straight = straight / np.exp(guess.log_scale - np.median(guess.log_scale))[:, None, None]
+        turns = Rotation.from_matrix(guess.rotation).as_rotvec()
+        features = np.concatenate([straight.reshape(len(turns), -1), 4 * turns], 1)
+        return spread_frames(features, self.confidence > 0, _SHARED_FRAMES)
+
+    def _sequence(self, observed: Observed, prior: Prior, shared: Shared, rigid: np.ndarray, sink: Sink) -> _Result:
+        t, total = len(observed.points), sum(_SEQUENCE_ROUNDS)
+        person, model = self._person(shared)
+        state = first_guess(model, observed, rigid)
+        state = _fill(state, self.confidence > 0)
+        done = 0
+        for index, rounds in enumerate(_SEQUENCE_ROUNDS):
+            state = solve_sequence(model, observed, prior, state, focal=shared.focal, iterations=rounds)
+            done += rounds
+            sink(Progress(stage=_STAGE, done=round(t * done / total), total=t))
+            if index < len(_SEQUENCE_ROUNDS) - 1:
+                shared, state = self._relaxed(shared, person, model, state)
+                _, model = self._person(shared)
+                shared = self._solver.explained(shared, model, state, observed)
+                person, model = self._person(shared)
+        return _Result(state=state, shared=shared, person=person, model=model)
+
+    def _relaxed(self, shared: Shared, person: PersonalRig, model: PointModel, state: State) -> tuple[Shared, State]:
+        """What an action never goes below is this person's neutral face, not motion."""
+        least = np.quantile(state.expression[self.confidence > 0], _REST, axis=0) * _RELAXES
+        rest = Static(
+            points=shared.rest.points + model.actions @ least,
+            offsets=shared.rest.offsets + np.tensordot(least, person.actions.double().numpy(), 1),
+        )
+        return replace(shared, rest=rest), replace(state, expression=np.maximum(state.expression - least, 0))
+
+    def _person(self, shared: Shared) -> tuple[PersonalRig, PointModel]:
+        """The personal rig, and its points with everything static."""
+        identity = torch.from_numpy(shared.identity).float()
+        person = self._rig.personal(identity, torch.from_numpy(self._solver.static(shared).offsets).float())
+        model = self._solver.model(shared)
+        table = self._rig.landmarks
+        actions = table.points(person.actions, person.faces)[:, self._kept].permute(1, 2, 0).double().numpy()
+        return person, replace(model, actions=np.ascontiguousarray(actions), pivots=person.eye_pivots.double().numpy())
+
+    def _answer(self, result: _Result, observed: Observed) -> tuple[FaceTrack, PersonalRig]:
+        error = _error(result.model, result.state, observed, result.shared.focal)
+        good = self.confidence > 0
+        limit = max(_SLIP, 3 * float(np.median(error[good])))
+        confidence = self.confidence * np.clip(2 - error / limit, 0, 1)
+        state = _fill(result.state, confidence > 0)
+        focal = result.shared.focal
+        height, width = self._size
+        camera = Camera(
+            T_world_camera=torch.eye(4), focal=(focal, focal), center=(width / 2, height / 2), size=self._size
+        )
+        track = FaceTrack(
+            motion=_motion(state, result.model, focal, self._unit, self._fps),
+            identity=torch.from_numpy(result.shared.identity).float(),
+            camera=camera,
+            landmarks_px=torch.from_numpy(self.landmarks_px).float(),
+            confidence=torch.from_numpy(confidence).float(),
+        )
+        return track, result.person
+
+
+def _points(rig: AbstractRig) -> tuple[Int[np.ndarray, "l"], Float[np.ndarray, "l"]]:
+    """The detector's points that are used, and the deviation of each over a clip (eye distances)."""
+    kept = np.flatnonzero(rig.landmarks.usable.numpy())
+    sigma = 0.4 * rig.landmarks.sigma.double().numpy()
+    sharp = np.concatenate(
+        [a.ravel() for a in (lids.UPPER_LIDS, lids.LOWER_LIDS, lids.UPPER_INNER, lids.LOWER_INNER, lids.OUTER_LIPS)]
+    )
+    sigma = np.maximum(sigma, 0.008)
+    sigma[sharp] = 0.004
+    sigma[468:] = 0.006
+    return kept, sigma[kept]
+
+
+def _rigid(kept: Int[np.ndarray, "l"]) -> Bool[np.ndarray, "l"]:
+    stiff = np.array(_STIFF.split(), int)
+    return np.isin(kept, stiff)
+
+
+def _error(model: PointModel, state: State, observed: Observed, focal: float) -> Float[np.ndarray, "t"]:
+    """Mean distance of the points in eye distances, each in units of its size of the frame."""
+    out = []
+    for first in range(0, len(state), 256):
+        some = slice(first, first + 256)
+        seen = project(model, state.select(some), focal, observed.unit_px)
+        out.append(np.linalg.norm(seen.uv - observed.points[some], axis=-1).mean(1))
+    return np.concatenate(out)
+
+
+def _camera_gaze(state: State) -> Float[np.ndarray, "t 4"]:
+    """Angles at which both eyes look at the camera, were it far away."""
+    direction = -state.rotation[:, 2]
+    yaw, pitch = np.arctan2(direction[:, 0], -direction[:, 2]), np.arcsin(np.clip(direction[:, 1], -1, 1))
+    return np.clip(np.stack([yaw, pitch, yaw, pitch], 1), -0.6, 0.6)
+
+
+def _fill(state: State, good: Bool[np.ndarray, "t"]) -> State:
+    """Unseen frames get motion interpolated between seen ones, held at the ends."""
+    if good.all() or not good.any():
+        return state
+    known, time = np.flatnonzero(good), np.arange(len(good), dtype=float)
+    right = np.searchsorted(known, time).clip(0, len(known) - 1)
+    left = np.where(known[right] <= time, right, np.maximum(right - 1, 0))
+    a, b = known[left], known[right]
+    weight = np.clip((time - a) / np.maximum(b - a, 1), 0, 1)
+    turn = Rotation.from_matrix(state.rotation[b] @ state.rotation[a].transpose(0, 2, 1)).as_rotvec()
+    mixed = {}
+    for name in ("expression", "gaze", "place", "log_scale"):
+        values = getattr(state, name)
+        w = weight.reshape(-1, *[1] * (values.ndim - 1))
+        mixed[name] = values[a] * (1 - w) + values[b] * w
+    rotation = Rotation.from_rotvec(turn * weight[:, None]).as_matrix() @ state.rotation[a]
+    return State(rotation=rotation, **mixed)
+
+
+def _motion(state: State, model: PointModel, focal: float, unit_px: float, fps: float) -> MotionSequence:
+    depth = focal / np.exp(state.log_scale)
+    middle = np.concatenate([state.place * unit_px / focal * depth[:, None], depth[:, None]], 1)
+    pose = np.tile(np.eye(4), (len(state), 1, 1))
+    pose[:, :3, :3] = state.rotation
+    pose[:, :3, 3] = middle - (state.rotation @ model.centre[:, None])[..., 0]
+    return MotionSequence(
+        expression=torch.from_numpy(state.expression).float(),
+        T_world_head=torch.from_numpy(pose).float(),
+        neck=torch.from_numpy(neck_angles(state.rotation, fps)).float(),
+        gaze=torch.from_numpy(state.gaze.reshape(-1, 2, 2)).float(),
+        fps=fps,
+    )
+
+
+def neck_angles(rotation: Float[np.ndarray, "t 3 3"], fps: float) -> Float[np.ndarray, "t 3"]:
+    """Turn of the head (axis-angle, head axes) against a torso that keeps the head's slow mean orientation."""
+    turns = Rotation.from_matrix(rotation)
+    mean = turns.mean()
+    away = (mean.inv() * turns).as_rotvec()
+    sigma = _TORSO_SECONDS * fps
+    slow = gaussian_filter1d(away, sigma, axis=0, mode="reflect") if len(away) > 2 else np.zeros_like(away)
+    torso = mean * Rotation.from_rotvec(0.5 * slow)
+    return (torso.inv() * turns).as_rotvec()
