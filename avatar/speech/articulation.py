@@ -1,0 +1,135 @@
+"""From timed phones to smooth articulator curves: dominance functions (Cohen and Massaro 1993), then contact gates."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from jaxtyping import Float
+
+from avatar.speech.phones import SILENCE, Phone
+from avatar.speech.visemes import (
+    ARTICULATORS,
+    BITE,
+    BREATH,
+    CLOSE,
+    DIPHTHONGS,
+    JAW,
+    PART,
+    PRESS,
+    PUCKER,
+    REST,
+    ROUND,
+    VISEMES,
+    Viseme,
+)
+
+ANTICIPATION = 0.065
+"""Seconds in which a phone's influence falls to 1/e before it..."""
+CARRY_OVER = 0.050
+"""... and after it."""
+SLOW = np.ones(len(ARTICULATORS))
+SLOW[[ROUND, PUCKER]] = 1.4
+"""Rounding spreads further than opening."""
+PLATEAU = 0.5
+"""Part of a phone's length in which its influence is full."""
+REACH = 0.6
+"""Seconds beyond which a phone has no influence."""
+SHORT_SILENCE = 0.12
+"""Seconds: a shorter gap is the hold of a stop rather than a pause, the lips hardly follow it."""
+BREATH_BEFORE, BREATH_AFTER = 0.25, 0.20
+"""Seconds around speech in which the lips stay a little apart, to breathe in and to settle; then silence shuts them."""
+RAMP = 0.050
+"""Seconds in which lips come together or part at a closure."""
+AGREEMENT = (0.25, 0.60)
+"""Share of the hearings that report a contact below which it is ignored, and from which it is complete."""
+
+
+def articulate(phones: Sequence[Phone], times: Float[np.ndarray, "t"]) -> Float[np.ndarray, "t a"]:
+    """Articulator curves in [0, 1] at `times` (seconds, ascending, evenly spaced), before any contact is enforced.
+
+    Each curve is the dominance-weighted mean of the targets of the phones around: D = a exp(-|distance| / tau), where
+    the distance is measured from the middle part of the phone.
+    """
+    total = np.full((len(times), len(ARTICULATORS)), 1e-4)
+    value = np.zeros_like(total)
+    for viseme, start, end in _segments(phones):
+        centre, half = (start + end) / 2, (end - start) / 2 * PLATEAU
+        low, high = np.searchsorted(times, [start - REACH, end + REACH])
+        offset = times[low:high] - centre
+        distance = np.maximum(np.abs(offset) - half, 0.0)[:, None]
+        tau = np.where(offset < 0, ANTICIPATION, CARRY_OVER)[:, None] * SLOW
+        influence = np.asarray(viseme.dominance) * np.exp(-distance / tau)
+        total[low:high] += influence
+        value[low:high] += influence * np.asarray(viseme.target)
+    return (value / total).astype(np.float32)
+
+
+def _segments(phones: Sequence[Phone]) -> Iterator[tuple[Viseme, float, float]]:
+    for phone in phones:
+        if phone.symbol in DIPHTHONGS:
+            first, second = DIPHTHONGS[phone.symbol]
+            middle = phone.start + 0.55 * (phone.end - phone.start)
+            yield VISEMES[first], phone.start, middle
+            yield VISEMES[second], middle, phone.end
+        elif phone.symbol == SILENCE:
+            yield from _pause(phone.start, phone.end)
+        else:
+            yield VISEMES.get(phone.symbol, REST), phone.start, phone.end
+
+
+def _pause(start: float, end: float) -> Iterator[tuple[Viseme, float, float]]:
+    length = end - start
+    if length < SHORT_SILENCE:
+        yield Viseme(BREATH.target, tuple(0.25 * d for d in BREATH.dominance)), start, end
+    elif length < BREATH_BEFORE + BREATH_AFTER + 0.1:
+        yield BREATH, start, end
+    else:
+        yield BREATH, start, start + BREATH_AFTER
+        yield REST, start + BREATH_AFTER, end - BREATH_BEFORE
+        yield BREATH, end - BREATH_BEFORE, end
+
+
+def agreed(gates: Sequence[Float[np.ndarray, "t"]]) -> Float[np.ndarray, "t"]:
+    """One gate from those of several hearings."""
+    low, high = AGREEMENT
+    return np.clip((np.mean(gates, axis=0) - low) / (high - low), 0.0, 1.0).astype(np.float32)
+
+
+def contact_gate(
+    phones: Sequence[Phone], parts: dict[str, tuple[float, float]], times: Float[np.ndarray, "t"]
+) -> Float[np.ndarray, "t"]:
+    """1 while the phones named in `parts` hold a contact, falling to 0 within `RAMP` seconds on both sides.
+
+    A hold is stretched to at least one interval of `times` plus a little, so that some frame shows it entirely.
+    """
+    gate = np.zeros(len(times), np.float32)
+    step = times[1] - times[0] if len(times) > 1 else 0.0
+    for phone in phones:
+        if phone.symbol not in parts:
+            continue
+        begin, end = parts[phone.symbol]
+        length = phone.end - phone.start
+        centre = phone.start + (begin + end) / 2 * length
+        half = max((end - begin) / 2 * length, 0.502 * step)
+        low, high = np.searchsorted(times, [centre - half - RAMP, centre + half + RAMP])
+        outside = np.maximum(np.abs(times[low:high] - centre) - half, 0.0) / RAMP
+        shape = 0.5 + 0.5 * np.cos(np.pi * np.minimum(outside, 1.0))
+        gate[low:high] = np.maximum(gate[low:high], shape)
+    return gate
+
+
+def close_contacts(
+    curves: Float[np.ndarray, "t a"], bite: Float[np.ndarray, "t"], shut: Float[np.ndarray, "t"]
+) -> Float[np.ndarray, "t a"]:
+    """The same curves with shut lips (p, b, m) and lower lip on teeth (f, v); applied last, nothing reopens them.
+
+    Rounding survives a closure: the lips of "boo" are narrow before they part.
+    """
+    out = curves.copy()
+    out[:, [JAW, PART]] *= 1 - bite[:, None] * np.array([0.65, 0.75], np.float32)
+    out[:, ROUND] *= 1 - 0.7 * bite
+    out[:, BITE] = np.maximum(out[:, BITE], 0.8 * bite)
+    out[:, [JAW, PART, ROUND, BITE]] *= 1 - shut[:, None] * np.array([0.85, 1.0, 1.0, 1.0], np.float32)
+    out[:, CLOSE] = out[:, JAW] * shut
+    out[:, PUCKER] *= 1 - 0.3 * shut
+    out[:, PRESS] = np.maximum(out[:, PRESS], 0.7 * shut)
+    return out

@@ -1,0 +1,163 @@
+"""What the lips do for each phone: targets and dominances of a few articulators, and what those are in ARKit's words.
+
+Targets describe careful but relaxed speech; they come from the articulation of the sounds (place, height, rounding),
+with the strengths of co-articulation ordered as in Cohen and Massaro (1993): labials, labiodentals, rounded and
+hushing sounds impose themselves, velars, alveolars and /h/ give way to their neighbours.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+ARTICULATORS = ("jaw", "part", "round", "pucker", "spread", "press", "bite", "close")
+"""jaw: lowered jaw. part: lips drawn apart beyond the jaw. round: funnelled forward. pucker: narrowed to a small
+hole. spread: corners drawn out. press: lips pressed and rolled in. bite: lower lip tucked under the teeth. close: lips
+brought together over a lowered jaw (no phone asks for it, contacts do)."""
+JAW, PART, ROUND, PUCKER, SPREAD, PRESS, BITE, CLOSE = range(len(ARTICULATORS))
+
+ARKIT_INDEX = {
+    "eyeBlinkLeft": 0,
+    "eyeLookDownLeft": 1,
+    "eyeLookInLeft": 2,
+    "eyeLookOutLeft": 3,
+    "eyeLookUpLeft": 4,
+    "eyeSquintLeft": 5,
+    "eyeBlinkRight": 7,
+    "eyeLookDownRight": 8,
+    "eyeLookInRight": 9,
+    "eyeLookOutRight": 10,
+    "eyeLookUpRight": 11,
+    "eyeSquintRight": 12,
+    "jawOpen": 17,
+    "mouthClose": 18,
+    "mouthFunnel": 19,
+    "mouthPucker": 20,
+    "mouthSmileLeft": 23,
+    "mouthSmileRight": 24,
+    "mouthFrownLeft": 25,
+    "mouthFrownRight": 26,
+    "mouthDimpleLeft": 27,
+    "mouthDimpleRight": 28,
+    "mouthStretchLeft": 29,
+    "mouthStretchRight": 30,
+    "mouthRollLower": 31,
+    "mouthRollUpper": 32,
+    "mouthShrugLower": 33,
+    "mouthShrugUpper": 34,
+    "mouthPressLeft": 35,
+    "mouthPressRight": 36,
+    "mouthLowerDownLeft": 37,
+    "mouthLowerDownRight": 38,
+    "mouthUpperUpLeft": 39,
+    "mouthUpperUpRight": 40,
+    "browInnerUp": 43,
+    "browOuterUpLeft": 44,
+    "browOuterUpRight": 45,
+}
+"""Where the coefficients that speech moves stand in `avatar.face.arkit.NAMES` (speech may not import face)."""
+
+_ARKIT_OF_ARTICULATOR: dict[int, dict[str, float]] = {
+    JAW: {"jawOpen": 1.0},
+    PART: {"mouthLowerDown": 1.0, "mouthUpperUp": 0.7},
+    ROUND: {"mouthFunnel": 1.0},
+    PUCKER: {"mouthPucker": 1.0},
+    SPREAD: {"mouthSmile": 0.35, "mouthStretch": 0.55, "mouthDimple": 0.2},
+    PRESS: {"mouthPress": 0.15, "mouthRollLower": 0.5, "mouthRollUpper": 0.4},
+    BITE: {"mouthRollLower": 0.8, "mouthUpperUp": 0.3},
+    CLOSE: {"mouthClose": 1.0},
+}
+
+_LIP_GAP_MM = {
+    "jawOpen": 34.5, "mouthClose": -34.5, "mouthFunnel": 14.0, "mouthPucker": -0.9, "mouthSmile": -1.5,
+    "mouthRollLower": -3.8, "mouthRollUpper": -2.8, "mouthShrugLower": -4.9, "mouthShrugUpper": 4.1,
+    "mouthPress": -1.4, "mouthLowerDown": 1.9, "mouthUpperUp": 2.4,
+}  # fmt: skip
+_LIP_WIDTH_MM = {
+    "jawOpen": -3.8, "mouthClose": 4.0, "mouthFunnel": -5.9, "mouthPucker": -8.1, "mouthSmile": 6.3,
+    "mouthDimple": 5.0, "mouthStretch": 5.0, "mouthPress": 5.5, "mouthFrown": 1.2,
+}  # fmt: skip
+
+
+def _per_coefficient(values: dict[str, float]) -> Float[np.ndarray, "52"]:
+    out = np.zeros(52, np.float32)
+    for name, value in values.items():
+        for side in ("", "Left", "Right"):
+            if name + side in ARKIT_INDEX:
+                out[ARKIT_INDEX[name + side]] = value
+    return out
+
+
+LIP_GAP_MM: Float[np.ndarray, "52"] = _per_coefficient(_LIP_GAP_MM)
+"""Millimetres by which each coefficient at 1 parts the inner lips of the average head (linear, measured on the rig)."""
+LIP_WIDTH_MM: Float[np.ndarray, "52"] = _per_coefficient(_LIP_WIDTH_MM)
+"""Millimetres by which each coefficient at 1 draws the corners of the mouth apart on the average head."""
+ARKIT_FROM_ARTICULATORS: Float[np.ndarray, "a 52"] = np.stack(
+    [_per_coefficient(_ARKIT_OF_ARTICULATOR[a]) for a in range(len(ARTICULATORS))]
+)
+
+
+@dataclass(frozen=True)
+class Viseme:
+    """Target in [0, 1] and dominance (relative strength) of each articulator."""
+
+    target: tuple[float, ...]
+    dominance: tuple[float, ...]
+
+
+def _viseme(target: tuple[float, float, float, float, float], strength: tuple[float, float]) -> Viseme:
+    """`target`: jaw, part, round, pucker, spread. `strength`: of the opening (jaw, part) and of the lips' shape."""
+    opening, shape = strength
+    return Viseme((*target, 0.0, 0.0, 0.0), (opening, opening, shape, shape, shape, 1.0, 1.0, 1.0))
+
+
+#                 jaw   part  round pucker spread  opening, shape
+_VOWELS = {
+    "AA": _viseme((0.42, 0.30, 0.03, 0.00, 0.05), (1.0, 0.7)),
+    "AE": _viseme((0.37, 0.40, 0.00, 0.00, 0.40), (1.0, 0.8)),
+    "AH": _viseme((0.24, 0.25, 0.03, 0.00, 0.10), (0.8, 0.5)),
+    "AO": _viseme((0.25, 0.12, 0.22, 0.40, 0.00), (1.0, 1.0)),
+    "EH": _viseme((0.27, 0.35, 0.00, 0.00, 0.35), (0.9, 0.8)),
+    "ER": _viseme((0.11, 0.15, 0.16, 0.25, 0.00), (0.8, 0.9)),
+    "IH": _viseme((0.16, 0.28, 0.00, 0.00, 0.35), (0.8, 0.7)),
+    "IY": _viseme((0.10, 0.30, 0.00, 0.00, 0.55), (0.9, 1.0)),
+    "UH": _viseme((0.10, 0.10, 0.16, 0.45, 0.00), (0.8, 0.9)),
+    "UW": _viseme((0.05, 0.05, 0.16, 0.85, 0.00), (0.9, 1.2)),
+}
+_CONSONANTS = {
+    "B": _viseme((0.03, 0.00, 0.00, 0.00, 0.05), (1.2, 0.2)),
+    "P": _viseme((0.03, 0.00, 0.00, 0.00, 0.05), (1.2, 0.2)),
+    "M": _viseme((0.03, 0.00, 0.00, 0.00, 0.05), (1.2, 0.2)),
+    "F": _viseme((0.05, 0.10, 0.00, 0.00, 0.12), (1.1, 0.4)),
+    "V": _viseme((0.05, 0.10, 0.00, 0.00, 0.12), (1.1, 0.4)),
+    "TH": _viseme((0.09, 0.20, 0.00, 0.00, 0.18), (0.7, 0.4)),
+    "DH": _viseme((0.09, 0.18, 0.00, 0.00, 0.15), (0.6, 0.2)),
+    "T": _viseme((0.08, 0.22, 0.00, 0.00, 0.20), (0.5, 0.2)),
+    "D": _viseme((0.08, 0.22, 0.00, 0.00, 0.18), (0.5, 0.2)),
+    "N": _viseme((0.08, 0.22, 0.00, 0.00, 0.18), (0.5, 0.2)),
+    "L": _viseme((0.10, 0.22, 0.00, 0.00, 0.10), (0.6, 0.3)),
+    "S": _viseme((0.05, 0.30, 0.00, 0.00, 0.28), (0.9, 0.5)),
+    "Z": _viseme((0.05, 0.28, 0.00, 0.00, 0.28), (0.9, 0.5)),
+    "SH": _viseme((0.05, 0.20, 0.24, 0.40, 0.00), (0.9, 1.1)),
+    "ZH": _viseme((0.05, 0.20, 0.24, 0.40, 0.00), (0.9, 1.1)),
+    "CH": _viseme((0.05, 0.20, 0.22, 0.35, 0.00), (0.9, 1.1)),
+    "JH": _viseme((0.05, 0.20, 0.22, 0.35, 0.00), (0.9, 1.1)),
+    "R": _viseme((0.07, 0.12, 0.14, 0.50, 0.00), (0.6, 0.8)),
+    "W": _viseme((0.04, 0.02, 0.08, 0.95, 0.00), (0.9, 1.3)),
+    "Y": _viseme((0.08, 0.25, 0.00, 0.00, 0.40), (0.6, 0.6)),
+    "K": _viseme((0.11, 0.20, 0.00, 0.00, 0.10), (0.3, 0.1)),
+    "G": _viseme((0.11, 0.20, 0.00, 0.00, 0.10), (0.3, 0.1)),
+    "NG": _viseme((0.11, 0.20, 0.00, 0.00, 0.10), (0.3, 0.1)),
+    "HH": _viseme((0.15, 0.20, 0.00, 0.00, 0.10), (0.2, 0.1)),
+}
+BREATH = _viseme((0.11, 0.16, 0.00, 0.00, 0.03), (0.5, 0.3))
+"""Lips a little apart in short pauses: people breathe in through the mouth between phrases."""
+REST = _viseme((0.00, 0.00, 0.00, 0.00, 0.00), (0.8, 0.5))
+VISEMES: dict[str, Viseme] = {**_VOWELS, **_CONSONANTS, "SIL": REST}
+DIPHTHONGS = {"AW": ("AA", "UH"), "AY": ("AA", "IH"), "EY": ("EH", "IY"), "OW": ("AO", "UW"), "OY": ("AO", "IH")}
+"""Vowels that glide from one to the other, about half of the time each."""
+
+CLOSURES = {"P": (0.00, 0.65), "B": (0.00, 0.80), "M": (0.05, 0.95)}
+"""Which part of the phone the lips are shut; the rest of a stop is its burst."""
+CONTACTS = {"F": (0.10, 0.90), "V": (0.10, 0.90)}
+"""Which part of the phone the lower lip touches the upper teeth."""
