@@ -1,0 +1,1 @@
+"""How a head is drawn: backbones behind one interface, the backdrop, and the avatar file."""

@@ -1,0 +1,75 @@
+"""The interface of everything that draws a head, and the laws it keeps (tests/contract holds every backbone to them).
+
+subset: asked pixels equal the same pixels of the whole picture. window: a cropped camera draws the crop.
+bounds: alpha in [0, 1], 0 <= rgb <= alpha. pure: the same request gives the same pixels, and the request is unchanged.
+driven: the picture has a finite, non-zero gradient to the expression. round trip: what was saved and loaded draws the
+same. survives upkeep: growing and pruning leave a backbone that still keeps all of these laws.
+"""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from avatar.core import RenderOutput, RenderRequest
+from avatar.face.rig import PersonalRig
+
+
+class AbstractUpkeep(ABC):
+    """What a backbone needs besides gradient steps: grow and prune, refresh caches, hold itself in shape."""
+
+    @abstractmethod
+    def before_backward(self, step: int, out: RenderOutput) -> Tensor:
+        """A scalar penalty to add to the loss of this step; may also mark tensors of `out` for `after_step`."""
+
+    @abstractmethod
+    def after_step(self, step: int, out: RenderOutput, optimizer: Optimizer) -> dict[str, float]:
+        """Called after the optimiser's step. May change parameters in place, and their optimiser state with them.
+
+        Returns:
+            Numbers worth reporting, by name.
+        """
+
+    @abstractmethod
+    def to_tensors(self) -> dict[str, Tensor]:
+        """The state that a checkpoint needs."""
+
+    @abstractmethod
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Take up the state that `to_tensors` gave."""
+
+
+class AbstractBackbone(nn.Module, ABC):
+    """Answers one question: for this camera and this motion, what are these pixels?"""
+
+    rig: PersonalRig
+
+    @abstractmethod
+    def render(self, request: RenderRequest) -> RenderOutput:
+        """Draw the person without a background; differentiable to the parameters and to the motion."""
+
+    @abstractmethod
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Groups for the optimiser: `params`, `name`, the rate `lr` at the start and `final`, its share at the end."""
+
+    @abstractmethod
+    def upkeep(self, steps: int) -> AbstractUpkeep:
+        """The upkeep of a training of `steps` steps."""
+
+    @abstractmethod
+    def facts(self) -> dict[str, str | int | float]:
+        """What a viewer may show: kind, counts."""
+
+    @abstractmethod
+    def to_tensors(self) -> dict[str, Tensor]:
+        """Everything but the rig that drawing needs, small enough to be given away."""
+
+    @classmethod
+    @abstractmethod
+    def from_tensors(cls, tensors: dict[str, Tensor], rig: PersonalRig) -> "AbstractBackbone":
+        """The inverse of `to_tensors`.
+
+        Raises:
+            InputError: if a tensor is missing or does not fit.
+        """

@@ -1,0 +1,242 @@
+"""Gaussians bound to the rig's triangles, refined by a reduced linear basis that motion drives.
+
+A splat lives at a fixed barycentric point of one triangle, moved by an offset in the triangle's frame; offsets and
+sizes are metric at rest and grow with the triangle (after GaussianAvatars, Qian et al. 2024). A tiny network maps
+motion to K weights; offset, rotation, size, opacity and colour of each splat add a K-term sum (reduced Gaussian
+blendshapes, after Ma et al. 2024).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from avatar.core import Gaussians, MotionFrame, MotionSequence, RenderOutput, RenderRequest
+from avatar.errors import InputError
+from avatar.face.rig import PersonalRig
+from avatar.models.base import AbstractBackbone
+from avatar.models.conditioning import Conditioning
+from avatar.models.gaussian_seed import seed
+from avatar.models.gaussian_state import Splats
+from avatar.models.gaussian_upkeep import GaussianUpkeep, UpkeepConfig
+from avatar.models.gaussian_view import View
+from avatar.ops.gaussians import triangle_frames
+from avatar.ops.rasterize import rasterize
+from avatar.ops.rotation import axis_angle_to_matrix, matrix_to_quat, quat_multiply
+
+UNIT = 0.01
+"""Offsets are stored in centimetres: one learning rate fits triangles of every size."""
+_SLICES = {
+    "offset": slice(0, 3),
+    "turn": slice(3, 6),
+    "log_scale": slice(6, 9),
+    "opacity": slice(9, 10),
+    "colour": slice(10, 13),
+}
+# One unit of a basis coefficient: 2 mm, 0.2 rad, 20 % of size, and raw units of opacity and colour.
+_BASIS_UNITS = torch.tensor([0.2] * 3 + [0.2] * 3 + [0.2] * 3 + [1.0] + [0.5] * 3)
+# Raw opacities below this draw less than 1/255 and are skipped by the rasteriser.
+INVISIBLE = -5.6
+
+
+@dataclass(frozen=True, kw_only=True)
+class GaussianConfig:
+    """Sizes and learning rates of a Gaussian head."""
+
+    splats: int = 40_000
+    """Budget; the seed fills `seeded` of it and upkeep the rest."""
+    seeded: float = 0.75
+    basis: int = 16
+    hidden: int = 64
+    input_noise: float = 0.1
+    rate_offset: float = 4e-3
+    rate_turn: float = 2e-3
+    rate_scale: float = 6e-3
+    rate_opacity: float = 0.03
+    rate_colour: float = 0.015
+    rate_basis: float = 2e-3
+    rate_network: float = 1e-3
+    upkeep: UpkeepConfig = field(default_factory=UpkeepConfig)
+
+
+class GaussianHead(AbstractBackbone):
+    """A person as Gaussians on a `PersonalRig`."""
+
+    triangle: Tensor
+    bary: Tensor
+    reach: Tensor
+    shown: Tensor
+    _rest_scale: Tensor
+
+    def __init__(
+        self, rig: PersonalRig, splats: Splats, conditioning: Conditioning, config: GaussianConfig | None = None
+    ):
+        """Args: the splats' rest state; the basis starts at zero."""
+        super().__init__()
+        self.rig = rig
+        self.config = config or GaussianConfig()
+        self.conditioning = conditioning
+        n, k = len(splats.triangle), conditioning.weights.out_features
+        self.register_buffer("triangle", splats.triangle.long())
+        self.register_buffer("bary", splats.bary)
+        self.register_buffer("reach", splats.reach)
+        self.register_buffer("shown", splats.shown)
+        self.offset = nn.Parameter(splats.offset / UNIT)
+        self.turn = nn.Parameter(splats.quats)
+        self.log_scale = nn.Parameter(splats.log_scales)
+        self.opacity = nn.Parameter(splats.raw_opacity)
+        self.colour = nn.Parameter(splats.raw_colour)
+        self.basis = nn.Parameter(torch.zeros(n, len(_BASIS_UNITS), k))
+        # What no picture shows stays as it was seeded; left free, it would paint errors of the outline. Opacity learns,
+        # because a part that should not be there must be able to go.
+        for parameter in (self.offset, self.turn, self.log_scale, self.colour):
+            parameter.register_hook(lambda gradient: gradient * (self.shown > 0)[:, None])
+        self.register_buffer("_rest_scale", triangle_frames(rig.neutral, rig.faces)[2], persistent=False)
+
+    @classmethod
+    def from_views(
+        cls, rig: PersonalRig, views: Sequence[View], motion: MotionSequence, config: GaussianConfig
+    ) -> "GaussianHead":
+        """A head ready for training: splats seeded on the rig and coloured from a few views of the person."""
+        conditioning = Conditioning(config.basis, hidden=config.hidden)
+        conditioning.fit(motion)
+        conditioning.noise = config.input_noise
+        return cls(
+            rig, seed(rig, views, round(config.splats * config.seeded)).padded(config.splats), conditioning, config
+        )
+
+    def __len__(self) -> int:
+        return len(self.triangle)
+
+    def splat_parameters(self) -> list[nn.Parameter]:
+        """Those with a row for each splat."""
+        return [self.offset, self.turn, self.log_scale, self.opacity, self.colour, self.basis]
+
+    def _surface(self, motion: MotionFrame, rigid: Float[Tensor, "6"]) -> Float[Tensor, "v 3"]:
+        """The posed rig in the world, its torso moved by the learned rigid correction about the base of the neck."""
+        rig = self.rig
+        head = rig.vertices(motion.expression, motion.neck, motion.gaze)
+        pivot = rig.neck_pivots[1]
+        turned = (head - pivot) @ axis_angle_to_matrix(rigid[:3]).T + pivot + rigid[3:]
+        head = torch.lerp(head, turned, rig.below_head)
+        world = head @ motion.T_world_head[:3, :3].T + motion.T_world_head[:3, 3]
+        return world + rig.below_head * motion.torso
+
+    def _frames(self, surface: Float[Tensor, "v 3"]) -> Float[Tensor, "f 23"]:
+        """Of each triangle: three corners, axes of the length of a stored unit, quaternion, log of its growth."""
+        _, rotation, scale = triangle_frames(surface, self.rig.faces)
+        # Lids and lips fold triangles almost to nothing; their splats must neither vanish nor explode.
+        growth = (scale / self._rest_scale).clamp(0.3, 3.0)
+        corners = surface.index_select(0, self.rig.faces.flatten()).view(-1, 9)
+        axes = (rotation * (UNIT * growth)[:, None, None]).flatten(1)
+        return torch.cat([corners, axes, matrix_to_quat(rotation), growth.log()[:, None]], 1)
+
+    def pose(self, motion: MotionFrame) -> Gaussians:
+        """The splats of a moment, in the world frame."""
+        weights, rigid = self.conditioning(motion)
+        surface = self._surface(motion, rigid)
+        delta = (self.basis.flatten(0, 1) @ weights).view(len(self), -1) * _BASIS_UNITS
+        if self.training:
+            delta = delta * (self.shown > 0)[:, None]
+        part = {name: delta[:, where] for name, where in _SLICES.items()}
+        frame = self._frames(surface).index_select(0, self.triangle)
+        corners, axes = frame[:, :9].view(-1, 3, 3), frame[:, 9:18].view(-1, 3, 3)
+        base = (self.bary[:, None, :] @ corners)[:, 0]
+        means = base + (axes @ (self.offset + part["offset"])[..., None])[..., 0]
+        twist = torch.cat([torch.ones(len(self), 1), 0.5 * part["turn"]], 1)
+        return Gaussians(
+            means=means,
+            quats=quat_multiply(frame[:, 18:22], quat_multiply(self.turn, twist)),
+            log_scales=self.log_scale + part["log_scale"] + frame[:, 22:],
+            raw_opacity=self.opacity + part["opacity"][:, 0],
+            colour=(self.colour + part["colour"]).sigmoid(),
+        )
+
+    def render(self, request: RenderRequest) -> RenderOutput:
+        """Splat the posed Gaussians (Kerbl et al. 2023)."""
+        if request.pixels is not None:
+            return self._render_pixels(request, request.pixels)
+        camera, splats = request.camera, self.pose(request.motion)
+        rgb, alpha, depth = rasterize(
+            splats.means, splats.quats, splats.log_scales.exp(), splats.raw_opacity.sigmoid(), splats.colour,
+            camera.T_camera_world, camera.focal, camera.center, camera.size,
+        )  # fmt: skip
+        return RenderOutput(rgb=rgb, alpha=alpha, depth=depth, aux={"splats": splats})
+
+    def _render_pixels(self, request: RenderRequest, pixels: Int[Tensor, "r 2"]) -> RenderOutput:
+        """Draw the smallest window around the asked pixels and pick them."""
+        if len(pixels) == 0:
+            return RenderOutput(rgb=torch.zeros(0, 3), alpha=torch.zeros(0), depth=torch.zeros(0))
+        low, high = pixels.min(0).values.tolist(), pixels.max(0).values.tolist()
+        window = request.camera.crop(low[0], low[1], high[0] - low[0] + 1, high[1] - low[1] + 1)
+        out = self.render(RenderRequest(camera=window, motion=request.motion))
+        row, column = (pixels - torch.tensor(low)).unbind(-1)
+        depth = None if out.depth is None else out.depth[row, column]
+        return RenderOutput(rgb=out.rgb[row, column], alpha=out.alpha[row, column], depth=depth, aux=out.aux)
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        c = self.config
+        # eps lies far below the gradients of splats in view, and above those of splats that hardly ever show: Adam
+        # would blow these up to full steps, and the side of the head would fill with noise.
+        table = [
+            ("offset", [self.offset], c.rate_offset, 0.05, 2e-7),
+            ("turn", [self.turn], c.rate_turn, 0.2, 2e-8),
+            ("log_scale", [self.log_scale], c.rate_scale, 0.1, 2e-8),
+            ("opacity", [self.opacity], c.rate_opacity, 0.1, 1e-8),
+            ("colour", [self.colour], c.rate_colour, 0.1, 1e-7),
+            ("basis", [self.basis], c.rate_basis, 0.1, 1e-8),
+            ("network", list(self.conditioning.parameters()), c.rate_network, 0.1, 1e-8),
+        ]
+        names = ("name", "params", "lr", "final", "eps")
+        return [dict(zip(names, row, strict=True)) for row in table]
+
+    def upkeep(self, steps: int) -> GaussianUpkeep:
+        return GaussianUpkeep(self, steps, self.config.upkeep)
+
+    def facts(self) -> dict[str, str | int | float]:
+        return {"kind": "gaussian", "splats": len(self), "basis": self.basis.shape[2], "triangles": len(self.rig.faces)}
+
+    @torch.no_grad()
+    def to_tensors(self) -> dict[str, Tensor]:
+        """Half precision, the basis in 8 bit per splat and property; splats that can never be seen are left out."""
+        swing = self.basis[:, 9].abs().sum(1) * 3
+        live = self.opacity + swing > INVISIBLE
+        basis = self.basis[live]
+        peak = basis.abs().amax(2, keepdim=True).clamp_min(1e-8).half()
+        tensors = {
+            "triangle": self.triangle[live].int(),
+            "bary": self.bary[live].half(),
+            "offset": self.offset[live].half(),
+            "turn": nn.functional.normalize(self.turn[live], dim=-1).half(),
+            "log_scale": self.log_scale[live].half(),
+            "opacity": self.opacity[live].half(),
+            "colour": self.colour[live].half(),
+            "basis": (basis / peak.float() * 127).round().clamp(-127, 127).to(torch.int8),
+            "basis_peak": peak[..., 0],
+        }
+        network = {f"conditioning.{k}": v.clone() for k, v in self.conditioning.state_dict().items()}
+        return {k: v.contiguous() for k, v in {**tensors, **network}.items()}
+
+    @classmethod
+    def from_tensors(cls, tensors: dict[str, Tensor], rig: PersonalRig) -> "GaussianHead":
+        try:
+            basis = tensors["basis"].float() / 127 * tensors["basis_peak"].float()[..., None]
+            hidden = tensors["conditioning.trunk.0.weight"].shape[0]
+            splats = Splats(
+                triangle=tensors["triangle"], bary=tensors["bary"].float(), offset=tensors["offset"].float() * UNIT,
+                quats=tensors["turn"].float(), log_scales=tensors["log_scale"].float(),
+                raw_opacity=tensors["opacity"].float(), raw_colour=tensors["colour"].float(),
+                reach=torch.zeros(len(basis)), shown=torch.ones(len(basis)),
+            )  # fmt: skip
+            conditioning = Conditioning(basis.shape[2], hidden=hidden)
+            conditioning.load_state_dict({k: tensors[f"conditioning.{k}"] for k in conditioning.state_dict()})
+        except (KeyError, RuntimeError, IndexError) as error:
+            raise InputError(f"avatar weights: tensor missing or misshapen ({error}); build the avatar again") from None
+        if len(splats.triangle) and int(splats.triangle.max()) >= len(rig.faces):
+            raise InputError("avatar weights: they belong to another rig; build the avatar again")
+        head = cls(rig, splats, conditioning)
+        head.basis.data.copy_(basis)
+        return head.eval().requires_grad_(False)

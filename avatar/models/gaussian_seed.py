@@ -1,0 +1,132 @@
+"""Where splats start: on the rig's triangles, coloured from the pictures, and on the sheets of `gaussian_sheet`."""
+
+from collections.abc import Sequence
+from dataclasses import fields
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from avatar.core import Region
+from avatar.face.rig import PersonalRig
+from avatar.models.gaussian_sheet import free
+from avatar.models.gaussian_state import PARTS, Splats
+from avatar.models.gaussian_view import Scene, View, nearest
+
+_FREE_SHARE = 0.45
+"""At most this share of the seed hangs free beside the rig."""
+_COVER = 0.7
+"""Standard deviation of a splat relative to the spacing of its neighbours."""
+_FACING = 0.4
+"""Cosine from which a triangle is shown well."""
+_BEHIND = 0.006
+"""Metres behind the drawn surface at which a point still counts as seen."""
+
+
+@torch.no_grad()
+def seed(rig: PersonalRig, views: Sequence[View], count: int) -> Splats:
+    """Splats on the rig by area (denser at eyes and lips, thinner where no view looks) and beside it by pixels.
+
+    Args:
+        views: a few varied pictures of the person; the first ones matter most.
+        count: number of splats.
+    """
+    scenes = [Scene(rig, view) for view in views]
+    sheets = free(scenes, round(count * _FREE_SHARE))
+    parts = [_bound(rig, scenes, count - sum(len(s.triangle) for s in sheets)), *sheets]
+    return Splats(**{f.name: torch.cat([getattr(p, f.name) for p in parts]) for f in fields(Splats)})
+
+
+def _density(rig: PersonalRig, scenes: Sequence[Scene]) -> Float[Tensor, "f"]:
+    """Splats a square metre of each triangle, relative to plain skin."""
+    density = torch.tensor([PARTS[Region(int(r))].density for r in rig.regions])
+    if not scenes:
+        return density
+    facing = torch.stack([s.facing for s in scenes]).amax(0)
+    shown = torch.stack([s.shown for s in scenes]).any(0)
+    inside = (rig.regions == Region.MOUTH) | (rig.regions == Region.EYES)
+    # What no view sees still needs a thin cover, or the head is hollow from the side. Mouth and eyes are deep inside.
+    hidden = torch.where(inside, 0.08, torch.where(facing > -0.4, 0.4, 0.15))
+    return density * torch.where(shown, 1.0, hidden)
+
+
+def _shown(rig: PersonalRig, scenes: Sequence[Scene]) -> Float[Tensor, "f"]:
+    """How well the views show each triangle; eyes and the inside of the mouth count as shown, they open and turn."""
+    if not scenes:
+        return torch.ones(len(rig.faces))
+    inside = (rig.regions == Region.MOUTH) | (rig.regions == Region.EYES)
+    facing = torch.stack([s.facing for s in scenes]).amax(0)
+    return torch.where(inside, 1.0, (facing / _FACING).clamp(0, 1))
+
+
+def _bound(rig: PersonalRig, scenes: Sequence[Scene], count: int) -> Splats:
+    """Splats evenly spread over the triangles, in proportion to area and density."""
+    corners = rig.neutral[rig.faces]
+    area = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]).norm(dim=-1) / 2
+    density = _density(rig, scenes)
+    parts = [PARTS[Region(int(r))] for r in rig.regions]
+    total = (area * density).cumsum(0)
+    at = (torch.arange(count) + 0.5) / count * total[-1]
+    triangle = torch.searchsorted(total, at).clamp_max(len(area) - 1)
+    bary = _spread(count)
+    spacing = (total[-1] / count / density[triangle]).sqrt()
+    scale = torch.stack([spacing * _COVER, spacing * _COVER, (spacing * 0.15).clamp_min(3e-4)], 1)
+    colour = _observed_colour(rig, scenes, triangle, bary)
+    return Splats(
+        triangle=triangle,
+        bary=bary,
+        offset=torch.zeros(count, 3),
+        quats=torch.tensor([1.0, 0, 0, 0]).repeat(count, 1),
+        log_scales=scale.clamp_min(2e-4).log(),
+        raw_opacity=torch.full((count,), 2.0),
+        raw_colour=torch.logit(colour.clamp(0.02, 0.98)),
+        reach=torch.tensor([p.reach for p in parts])[triangle],
+        shown=_shown(rig, scenes)[triangle],
+    )
+
+
+def _spread(count: int) -> Float[Tensor, "n 3"]:
+    """Barycentric points of low discrepancy (R2 sequence, Roberts 2018), folded into the triangle."""
+    i = torch.arange(count, dtype=torch.float64)
+    u, v = (i * 0.7548776662466927) % 1, (i * 0.5698402909980532) % 1
+    flip = u + v > 1
+    u, v = torch.where(flip, 1 - u, u), torch.where(flip, 1 - v, v)
+    return torch.stack([1 - u - v, u, v], 1).float()
+
+
+def _observed_colour(
+    rig: PersonalRig, scenes: Sequence[Scene], triangle: Int[Tensor, "n"], bary: Float[Tensor, "n 3"]
+) -> Float[Tensor, "n 3"]:
+    """Mean colour of the pixels where a splat is seen; unseen splats take that of the nearest seen one of their part.
+
+    Seen means: drawn in front by the rig, facing the camera, and of a label that agrees; hair over the forehead is no
+    skin. Pixels that the background shines through do not count.
+    """
+    region = rig.regions[triangle].long()
+    total, weight = torch.zeros(len(triangle), 3), torch.zeros(len(triangle))
+    for scene in scenes:
+        points = (scene.surface[rig.faces[triangle]] * bary[..., None]).sum(1)
+        row, column, inside = scene.pixels(points)
+        agrees = (scene.view.labels[row, column].long() == region) & (scene.view.alpha[row, column] > 0.97)
+        front = scene.local(points)[:, 2] < scene.depth[row, column] + _BEHIND
+        w = (scene.facing[triangle] - 0.15).clamp_min(0) ** 2 * (inside & agrees & front)
+        total += w[:, None] * scene.view.rgb[row, column]
+        weight += w
+    seen = weight > 0.05
+    colour = torch.tensor([PARTS[Region(r)].colour for r in range(len(Region))])[region]
+    colour[seen] = total[seen] / weight[seen, None]
+    rest = (rig.neutral[rig.faces[triangle]] * bary[..., None]).sum(1)
+    for part in region.unique():
+        here, known = (region == part) & ~seen, (region == part) & seen
+        if part == Region.HAIR and (hair := _hair_colour(scenes)) is not None:
+            colour[here] = hair
+        elif int(known.sum()) > 20 and part != Region.MOUTH:
+            colour[here] = colour[known][nearest(rest[known], rest[here])]
+    return colour
+
+
+def _hair_colour(scenes: Sequence[Scene]) -> Float[Tensor, "3"] | None:
+    """Median over the pixels of hair, if there are some: most of the scalp is never seen by a camera in front."""
+    masks = [(s.view.labels == Region.HAIR) & (s.view.alpha > 0.97) for s in scenes[:4]]
+    pixels = torch.cat([s.view.rgb[mask] for s, mask in zip(scenes, masks, strict=False)] or [torch.zeros(0, 3)])
+    return pixels.median(0).values if len(pixels) > 200 else None

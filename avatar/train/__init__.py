@@ -1,0 +1,1 @@
+"""From a prepared workspace to an avatar."""

@@ -1,0 +1,111 @@
+"""The training loop. It knows no kinds of backbone and no listeners; interrupted, it resumes at its last checkpoint."""
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from avatar.core import RenderRequest
+from avatar.errors import InputError
+from avatar.events import Done, Metric, Preview, Progress, Sink, silent
+from avatar.face.rig import PersonalRig
+from avatar.face.track_io import load_track
+from avatar.media import Workspace
+from avatar.models.avatar_model import AvatarMeta, AvatarModel
+from avatar.models.backdrop import Plate, over
+from avatar.train.checkpoint import training_key
+from avatar.train.config import TrainConfig
+from avatar.train.dataset import Dataset, Sample, prefetched
+from avatar.train.log import TrainingLog
+from avatar.train.losses import picture_loss
+from avatar.train.session import Session
+from avatar.train.threads import ThreadTuner
+
+STAGE = "train"
+
+
+def train(workspace: Path, config: TrainConfig, sink: Sink = silent) -> Path:
+    """Learn the avatar of a prepared workspace; resumes where an earlier call with the same inputs was stopped.
+
+    Returns:
+        The avatar's folder, `workspace/avatar`.
+
+    Raises:
+        InputError: if the workspace is not prepared, or the disk refuses.
+    """
+    opened = Workspace.open(workspace)
+    key, folder = training_key(opened.root, config), opened.path("avatar")
+    style = opened.json("style.json") if opened.path("style.json").exists() else {}
+    if (done := _finished(folder, key)) is not None:
+        if done.meta.speech != style:
+            AvatarModel(done.backbone, done.plate, replace(done.meta, speech=style)).save(folder)
+        sink(Done(stage=STAGE, seconds=0.0, outputs=(folder,), skipped=True))
+        return folder
+    threads = torch.get_num_threads()
+    try:
+        track = load_track(opened.path("track.safetensors"))
+        data = Dataset(opened, track, config)
+        session = Session.begin(PersonalRig.load(opened.path("rig.safetensors")), data, config, key)
+        saved = opened.path("train") / "checkpoint.safetensors"
+        session.resume(saved)
+        log = TrainingLog(saved.with_name("log.json"), sink)
+        log.resume(session.step)
+        _run(session, data, saved, log)
+        log.save()
+    finally:
+        torch.set_num_threads(threads)
+    facts = {"recipe": config.name, "key": key, "steps": session.step, "seconds": round(session.seconds, 1)}
+    meta = AvatarMeta.of("gaussian", data.camera, data.rest(), track.motion.fps, trained=facts, speech=style)
+    AvatarModel(session.backbone, Plate(image=data.plate, camera=data.camera), meta).save(folder)
+    saved.unlink(missing_ok=True)
+    sink(Done(stage=STAGE, seconds=session.seconds, outputs=(folder,), facts=session.backbone.facts()))
+    return folder
+
+
+def _run(session: Session, data: Dataset, saved: Path, sink: TrainingLog) -> None:
+    config, began, tuner = session.config, time.monotonic() - session.seconds, ThreadTuner(session.config.threads)
+    sink(Progress(stage=STAGE, done=session.step, total=config.steps, unit="steps"))
+    session.backbone.train()
+    with prefetched(data, range(session.step, config.steps)) as samples:
+        for step, sample in samples:
+            tuner.before()
+            out = session.backbone.render(RenderRequest(camera=sample.camera, motion=sample.motion))
+            image = over(out.rgb, out.alpha, sample.background)
+            loss, parts = picture_loss(image, out.alpha, sample, config.loss)
+            (loss + session.upkeep.before_backward(step, out)).backward()
+            progress = max(step / config.steps, session.seconds / (config.seconds or float("inf")))
+            session.advance(progress)
+            parts.update(session.upkeep.after_step(step, out, session.optimizer))
+            seconds = time.monotonic() - began
+            tuner.after(seconds - session.seconds)
+            session.step, session.seconds = step + 1, seconds
+            _report(session, sample, image, parts, sink)
+            if session.step % config.checkpoint_every == 0 and session.step < config.steps:
+                session.save(saved)
+                sink.save()
+            if progress >= 1:
+                break
+    session.backbone.eval()
+    sink(Progress(stage=STAGE, done=config.steps, total=config.steps, unit="steps"))
+
+
+def _report(session: Session, sample: Sample, image: torch.Tensor, parts: dict[str, float], sink: Sink) -> None:
+    config, step = session.config, session.step
+    if step % config.report_every == 0:
+        sink(Progress(stage=STAGE, done=step, total=config.steps, unit="steps"))
+        for name, value in parts.items():
+            sink(Metric(stage=STAGE, name=name, value=value, step=step))
+    if step % config.preview_every == 0:
+        pair = torch.cat([sample.rgb, image.detach().clamp(0, 1)], 1)
+        sink(Preview(stage=STAGE, name="truth and avatar", image=(pair * 255).round().numpy().astype(np.uint8)))
+
+
+def _finished(folder: Path, key: str) -> AvatarModel | None:
+    """The avatar there, if it is whole and came of the same inputs."""
+    try:
+        avatar = AvatarModel.load(folder)
+    except InputError:
+        return None
+    return avatar if avatar.meta.trained.get("key") == key else None

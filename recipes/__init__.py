@@ -1,0 +1,18 @@
+"""Complete training configurations by name; a variant is a few changed fields."""
+
+from avatar.errors import InputError
+from avatar.recipes import gaussian
+from avatar.train.config import TrainConfig
+
+RECIPES = {"gaussian/base": gaussian.base, "gaussian/fast": gaussian.fast, "gaussian/smoke": gaussian.smoke}
+
+
+def recipe(name: str) -> TrainConfig:
+    """The configuration called `name`.
+
+    Raises:
+        InputError: if there is none.
+    """
+    if name not in RECIPES:
+        raise InputError(f"recipe {name!r} is unknown; choose one of {', '.join(RECIPES)}")
+    return RECIPES[name]()
