@@ -1,0 +1,99 @@
+"""Where motion comes from: a voice, a motion file, or the tracked motion of a prepared clip. All of it is relative."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from avatar.config import from_dict
+from avatar.core import AudioTrack, FaceTrack, MotionFrame, MotionSequence
+from avatar.drive.motion_io import read_motion
+from avatar.drive.retarget import limited, relative, seated
+from avatar.errors import InputError
+from avatar.events import Notice, Sink, silent
+from avatar.face.arkit import INDEX
+from avatar.face.rig import PersonalRig
+from avatar.face.track_io import load_track
+from avatar.media import is_silent, read_audio
+from avatar.models.avatar_model import AvatarModel
+from avatar.speech.rule_motion import RuleMotion
+from avatar.speech.style import SpeechStyle
+
+LEAST_SECONDS = 0.1
+"""Shorter sound makes no film."""
+
+
+def speech_style(avatar: AvatarModel) -> SpeechStyle:
+    """The avatar's way of speaking; without one the average speaker with the avatar's rest face.
+
+    Raises:
+        InputError: if the avatar's style is damaged.
+    """
+    if avatar.meta.speech:
+        return from_dict(SpeechStyle, avatar.meta.speech, where="avatar.json: speech")
+    rest = [min(max(value, 0.0), 1.0) for value in avatar.meta.expression]
+    for side in ("Left", "Right"):
+        rest[INDEX[f"eyeBlink{side}"]] = min(rest[INDEX[f"eyeBlink{side}"]], 0.3)
+    return SpeechStyle(rest=tuple(rest))
+
+
+def read_voice(path: Path, sink: Sink = silent) -> AudioTrack:
+    """The sound that an avatar is to say, at 48 kHz as it goes into the film.
+
+    Raises:
+        InputError: if the file has no sound or is shorter than `LEAST_SECONDS`.
+    """
+    audio = read_audio(path, 48_000)
+    if audio.seconds < LEAST_SECONDS:
+        raise InputError(f"{path}: the sound is only {audio.seconds:.3f} s long; give at least {LEAST_SECONDS} s")
+    if is_silent(audio):
+        sink(Notice(message=f"{Path(path).name}: nothing is heard, so the mouth stays closed"))
+    return audio
+
+
+def from_voice(audio: AudioTrack, avatar: AvatarModel, *, fps: float | None = None, seed: int = 0) -> MotionSequence:
+    """Motion of the avatar saying `audio`, on its own frame rate unless another is given.
+
+    Raises:
+        InputError: if pocketsphinx is not installed.
+    """
+    return RuleMotion(speech_style(avatar))(audio, fps or avatar.meta.fps, seed)
+
+
+def from_file(path: Path) -> MotionSequence:
+    """A motion file as `motion_io.write_motion` or Live Link Face leaves it.
+
+    Raises:
+        InputError: if it is missing, damaged or of another kind.
+    """
+    return read_motion(path)
+
+
+def from_workspace(folder: Path) -> MotionSequence:
+    """The tracked motion of a prepared clip, relative to that person's own rest.
+
+    Raises:
+        InputError: if the folder is not prepared.
+    """
+    track = load_track(Path(folder) / "track.safetensors")
+    rig = PersonalRig.load(Path(folder) / "rig.safetensors")
+    return relative(track.motion, resting(track), rig)
+
+
+def resting(track: FaceTrack) -> MotionFrame:
+    """The frame of a track whose head pose is most usual."""
+    seen = track.confidence > 0
+    if not seen.any():
+        raise InputError("the track holds no face; prepare the clip again")
+    poses = track.motion.T_world_head.flatten(1)
+    centre = poses[seen].median(dim=0).values
+    scale = poses[seen].std(dim=0).clamp_min(1e-4)
+    distance = ((poses - centre) / scale).square().sum(1).masked_fill(~seen, torch.inf)
+    frame = track.motion.frame(int(distance.argmin()))
+    return replace(frame, gaze=track.motion.gaze[seen].median(dim=0).values)
+
+
+def placed(motion: MotionSequence, avatar: AvatarModel) -> MotionSequence:
+    """Relative motion made the avatar's own: within what its film has shown, on its rest pose."""
+    ceiling = torch.tensor(speech_style(avatar).ceiling)
+    return seated(limited(motion, ceiling), avatar.meta.rest, avatar.rig)

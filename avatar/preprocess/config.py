@@ -1,0 +1,17 @@
+"""What a user may choose about preprocessing."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreprocessConfig:
+    """All stages; a change runs again only what depends on it."""
+
+    size: int = 512
+    """Longest side of the working frames in pixels; larger films are cut around the person and scaled down."""
+    test_share: float = 0.2
+    """Part of the clip, at its end, that training never sees."""
+    min_face_px: float = 80.0
+    """Smallest height of the face, forehead to chin, in pixels of the film."""
+    min_seconds: float = 2.0
+    """Shortest material to work from."""

@@ -1,0 +1,66 @@
+"""The parts that look at pictures and sound, in one place, so that others can take theirs."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
+
+from avatar.core import AudioTrack, FaceTrack
+from avatar.face.landmarks import AbstractLandmarkDetector, MediapipeDetector, PersonSegmenter
+from avatar.face.rig import AbstractRig, AnnyRig, PersonalRig
+from avatar.face.tracking import fit
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sync:
+    """How sound and lips of a clip lie to each other."""
+
+    delay: float
+    """Seconds by which the sound must come later to meet the lips."""
+    confidence: float
+    """In [0, 1]."""
+    reason: str = ""
+    """Why no delay could be told, or an empty text."""
+
+
+class Segmenter(Protocol):
+    """Tells people from background."""
+
+    def mask(self, frame: np.ndarray, /) -> Float[np.ndarray, "h w"]: ...
+
+    def close(self) -> None: ...
+
+
+def mouth_curves(landmarks: Mapping[str, Tensor]) -> tuple[Float[np.ndarray, "t"], Float[np.ndarray, "t"]]:
+    """Gap of the inner lips and distance of the mouth's corners, in face heights; nan where no face was found."""
+    points, seen = landmarks["landmarks_px"].numpy(), landmarks["confidence"].numpy() > 0
+
+    def apart(a: int, b: int) -> np.ndarray:
+        return np.linalg.norm(points[:, a] - points[:, b], axis=-1)
+
+    height = np.where(seen, apart(10, 168) * 3, np.nan)  # the upper face: a chin that drops would divide itself out
+    return apart(13, 14) / height, apart(61, 291) / height
+
+
+def estimate_offset(audio: AudioTrack, landmarks: Mapping[str, Tensor], fps: float) -> Sync:
+    """The sound's phones against the mouth's movement."""
+    from avatar.speech.offset import estimate
+
+    opening, width = mouth_curves(landmarks)
+    found = estimate(audio, opening, width, fps)
+    return Sync(delay=found.seconds, confidence=found.confidence, reason=found.reason)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tools:
+    """What the stages call."""
+
+    family: Callable[[], AbstractRig] = AnnyRig.load
+    detector: Callable[[], AbstractLandmarkDetector] = MediapipeDetector
+    segmenter: Callable[[], Segmenter] = PersonSegmenter
+    fit: Callable[..., tuple[FaceTrack, PersonalRig]] = fit
+    """As `avatar.face.tracking.fit`."""
+    offset: Callable[[AudioTrack, Mapping[str, Tensor], float], Sync] = estimate_offset
