@@ -1,0 +1,5 @@
+"""`python -m avatar` is the command `avatar`."""
+
+from avatar.cli import main
+
+main()

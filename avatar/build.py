@@ -1,0 +1,72 @@
+"""The commands' flow: which part runs after which, on one workspace folder."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from avatar.errors import InputError
+from avatar.events import Sink
+
+if TYPE_CHECKING:
+    from avatar.drive.render import Shot
+
+
+def build(video: Path, out: Path, *, recipe: str, size: int, sink: Sink, truth: Path | None = None) -> None:
+    """Video to workspace, workspace to avatar, avatar to report; a drawn speaker's `truth` is scored too."""
+    preprocess_video(video, out, size=size, sink=sink)
+    train_workspace(out, recipe=recipe, sink=sink)
+    evaluate_workspace(out, copy_to=None, sink=sink, truth=truth)
+
+
+def preprocess_video(video: Path, out: Path, *, size: int, sink: Sink) -> None:
+    """Everything that is known of the person, on disk."""
+    from avatar.preprocess import PreprocessConfig, preprocess
+
+    if not 128 <= size <= 2048:
+        raise InputError(f"--size {size}: choose 128 to 2048 pixels")
+    preprocess(video, out, PreprocessConfig(size=size), sink=sink)
+
+
+def train_workspace(workspace: Path, *, recipe: str, sink: Sink) -> None:
+    """The avatar, from what preprocessing left."""
+    from avatar.recipes import recipe as named
+    from avatar.train.loop import train
+
+    train(workspace, named(recipe), sink)
+
+
+def evaluate_workspace(workspace: Path, *, copy_to: Path | None, sink: Sink, truth: Path | None = None) -> None:
+    """The report; its numbers also to `copy_to`."""
+    from avatar.evaluate import evaluate
+    from avatar.media import write_json
+
+    report = evaluate(workspace, sink, truth=truth)
+    if copy_to is not None:
+        write_json(copy_to, report)
+
+
+def drive_avatar(avatar: Path, audio: Path, out: Path, *, shot: "Shot", seed: int, sink: Sink) -> None:
+    """A talking film."""
+    from avatar.drive.speak import speak
+
+    speak(avatar, audio, out, shot, seed=seed, sink=sink)
+
+
+def demo(out: Path, *, seconds: float, size: int, recipe: str, sink: Sink) -> None:
+    """Draw a speaker, build the avatar, let it say a sentence that it never said, from the front and in an orbit.
+
+    Raises:
+        InputError: when the folder cannot be written or the voice is missing.
+    """
+    from avatar.drive.render import Shot
+    from avatar.synthetic.clip import ClipSettings, write_clip
+
+    drawn = write_clip(out / "speaker", ClipSettings(seconds=seconds, size=size), workers=_cores(), sink=sink)
+    build(drawn.video, out / "me", recipe=recipe, size=size, sink=sink, truth=out / "speaker")
+    assert drawn.hello is not None
+    for name, camera in (("talking.mp4", "front"), ("orbit.mp4", "orbit")):
+        drive_avatar(out / "me" / "avatar", drawn.hello, out / name, shot=Shot(camera=camera), seed=0, sink=sink)
+
+
+def _cores() -> int:
+    return min(os.cpu_count() or 1, 8)

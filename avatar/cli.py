@@ -1,0 +1,184 @@
+"""The command line: wiring only. Each command reads its options, calls one function and listens to its events."""
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from tyro.conf import Positional, arg
+
+from avatar.console import Console
+from avatar.errors import InputError
+
+Output = Annotated[Path, arg(aliases=["-o"])]
+Recipe = Literal["gaussian/base", "gaussian/fast", "gaussian/smoke"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Build:
+    """Turn a video into an avatar: preprocess, train, evaluate. Run it again to resume."""
+
+    video: Positional[Path]
+    """A few seconds to a few minutes of one person, head and shoulders, talking."""
+    out: Output
+    """Folder for everything; OUT/avatar is the avatar, OUT/report/index.html the report."""
+    recipe: Recipe = "gaussian/base"
+    """base takes minutes, fast less, smoke only shows that everything works."""
+    size: int = 512
+    """Longest side of the working picture in pixels."""
+
+    def run(self, console: Console) -> None:
+        from avatar.build import build
+
+        build(self.video, self.out, recipe=self.recipe, size=self.size, sink=console)
+        _say(f"avatar: {self.out / 'avatar'}\nreport: {self.out / 'report' / 'index.html'}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocess:
+    """Only the first part of build: frames, landmarks, head tracking, parsing maps, plate, sound, quality."""
+
+    video: Positional[Path]
+    """The video of the person."""
+    out: Output
+    """The workspace folder."""
+    size: int = 512
+    """Longest side of the working picture in pixels."""
+
+    def run(self, console: Console) -> None:
+        from avatar.build import preprocess_video
+
+        preprocess_video(self.video, self.out, size=self.size, sink=console)
+        _say(f"workspace: {self.out}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train:
+    """Only the second part of build: learn the avatar from a prepared workspace."""
+
+    workspace: Positional[Path]
+    """The folder that preprocess made."""
+    recipe: Recipe = "gaussian/base"
+    """base takes minutes, fast less, smoke only shows that everything works."""
+
+    def run(self, console: Console) -> None:
+        from avatar.build import train_workspace
+
+        train_workspace(self.workspace, recipe=self.recipe, sink=console)
+        _say(f"avatar: {self.workspace / 'avatar'}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate:
+    """Only the last part of build: score the avatar on the part of the clip that training never saw."""
+
+    workspace: Positional[Path]
+    """The folder that build made."""
+    json: Path | None = None
+    """Also write the numbers to this file."""
+
+    def run(self, console: Console) -> None:
+        from avatar.build import evaluate_workspace
+
+        evaluate_workspace(self.workspace, copy_to=self.json, sink=console)
+        _say(f"report: {self.workspace / 'report' / 'index.html'}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drive:
+    """Make an avatar speak a sound file, in any voice and language."""
+
+    avatar: Positional[Path]
+    """The avatar folder."""
+    audio: Path
+    """Any file with sound."""
+    out: Output
+    """The video to write: .mp4, or .mov/.webm for --background transparent."""
+    camera: Literal["front", "orbit"] = "front"
+    """front is where the person was filmed from; orbit swings to both sides."""
+    background: str = "plate"
+    """plate (the clip's own), a colour such as white or #20a060, a picture file, or transparent."""
+    size: int | None = None
+    """Height of the picture in pixels; the avatar's own by default."""
+    seed: int = 0
+    """Changes blinks and small head movements, not the lips."""
+
+    def run(self, console: Console) -> None:
+        from avatar.build import drive_avatar
+        from avatar.drive.render import Shot
+
+        shot = Shot(camera=self.camera, background=self.background, size=self.size)
+        drive_avatar(self.avatar, self.audio, self.out, shot=shot, seed=self.seed, sink=console)
+        _say(f"video: {self.out}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demo:
+    """Draw a synthetic speaker, build its avatar and make it talk: the whole job with nobody's face."""
+
+    out: Output = Path("demo")
+    """Folder for everything."""
+    seconds: float = 24.0
+    """Length of the drawn clip."""
+    size: int = 384
+    """Side of the drawn clip in pixels."""
+    recipe: Recipe = "gaussian/fast"
+    """base takes minutes, fast less, smoke only shows that everything works."""
+
+    def run(self, console: Console) -> None:
+        from avatar.build import demo
+
+        demo(self.out, seconds=self.seconds, size=self.size, recipe=self.recipe, sink=console)
+        page = self.out / "me" / "report" / "index.html"
+        _say(f"look at {self.out / 'talking.mp4'}, {self.out / 'orbit.mp4'} and {page}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Doctor:
+    """Say what this machine can do, and what is missing."""
+
+    json: bool = False
+    """Print JSON instead of lines."""
+
+    def run(self, console: Console) -> None:
+        del console
+        from avatar import doctor
+
+        findings = doctor.examine()
+        _say(json.dumps(doctor.as_json(findings), indent=1) if self.json else doctor.as_text(findings))
+
+
+Command = Build | Preprocess | Train | Evaluate | Drive | Demo | Doctor
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Entry point of `avatar`. Exit code 2 for what the user can mend, 130 for Ctrl-C."""
+    # Threads that wait must sleep: spinning at OpenMP's barriers made training 7 times slower beside another program.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    command = tyro.cli(Command, prog="avatar", args=argv, description=__import__("avatar").__doc__)  # type: ignore[call-overload]
+    console = Console()
+    sys.exit(_guarded(lambda: command.run(console), console))
+
+
+def _guarded(work: Callable[[], None], console: Console) -> int:
+    try:
+        work()
+    except InputError as error:
+        console.close()
+        sys.stderr.write(f"avatar: {error}\n")
+        return 2
+    except KeyboardInterrupt:
+        console.close()
+        sys.stderr.write("avatar: stopped; run the same command again to go on from here\n")
+        return 130
+    finally:
+        console.close()
+    return 0
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
