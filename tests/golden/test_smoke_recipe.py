@@ -1,0 +1,46 @@
+"""The first losses of the smoke recipe on the toy person: a change that moves them was meant to, or is a fault.
+
+Rewrite the numbers after a change that should move them: `python -m tests.golden.test_smoke_recipe`, and say why.
+"""
+
+import json
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from avatar.events import Event, Metric
+from avatar.recipes import recipe
+from avatar.train.loop import train
+from tests.contract import toy
+
+GOLDEN = Path(__file__).with_name("smoke_recipe.json")
+
+
+def losses(folder: Path) -> dict[str, float]:
+    """The loss at some steps of a shortened smoke recipe."""
+    workspace = toy.workspace(folder, frames=20, size=64)
+    config = recipe("gaussian/smoke")
+    head = replace(config.head, splats=1500)
+    config = replace(config, head=head, steps=40, shrink=1, threads=1, report_every=5)
+    found: dict[str, float] = {}
+
+    def listen(event: Event) -> None:
+        if isinstance(event, Metric) and event.name == "loss":
+            found[str(event.step)] = round(event.value, 5)
+
+    train(workspace.root, config, listen)
+    return found
+
+
+def test_the_smoke_recipe_loses_what_it_always_lost(tmp_path):
+    golden = json.loads(GOLDEN.read_text())
+    assert losses(tmp_path) == pytest.approx(golden, rel=0.03)
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as folder:
+        GOLDEN.write_text(json.dumps(losses(Path(folder)), indent=1) + "\n")
+    sys.stdout.write(GOLDEN.read_text())

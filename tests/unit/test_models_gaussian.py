@@ -1,0 +1,121 @@
+"""Seeding, binding and upkeep of Gaussian heads."""
+
+from dataclasses import replace
+
+import torch
+
+from avatar.core import Region, RenderOutput, RenderRequest
+from avatar.models.conditioning import Conditioning
+from avatar.models.gaussian_head import GaussianConfig, GaussianHead
+from avatar.models.gaussian_seed import seed
+from avatar.models.gaussian_upkeep import UpkeepConfig
+from avatar.models.gaussian_view import View
+from tests.contract import toy
+
+
+def view_of(frame: int, size: int = 48) -> View:
+    with torch.no_grad():
+        truth, camera, motion = toy.person(), toy.camera(size), toy.motion()
+        out = truth.render(RenderRequest(camera=camera, motion=motion.frame(frame)))
+    labels = torch.from_numpy(toy.labels(truth.rig, motion, frame, camera, out.alpha))
+    return View(rgb=out.rgb, alpha=out.alpha, labels=labels, camera=camera, motion=motion.frame(frame))
+
+
+def test_seeded_splats_already_look_like_the_person():
+    view = view_of(3)
+    head = GaussianHead(toy.rig(), seed(toy.rig(), [view, view_of(20)], 2500), Conditioning(2, hidden=4)).eval()
+    with torch.no_grad():
+        out = head.render(RenderRequest(camera=view.camera, motion=view.motion))
+    inside = view.alpha > 0.95
+    assert (out.alpha[inside] > 0.8).float().mean() > 0.95
+    assert (out.rgb - view.rgb)[inside].abs().mean() < 0.1
+    assert out.alpha[view.alpha < 0.01].mean() < 0.05
+
+
+def test_pixels_beside_the_rig_get_splats_at_their_place_and_colour():
+    view = view_of(3)
+    rows, columns = slice(2, 8), slice(20, 28)
+    view.alpha[rows, columns], view.labels[rows, columns] = 1.0, int(Region.HAIR)
+    view.rgb[rows, columns] = torch.tensor([0.9, 0.1, 0.1])
+    head = GaussianHead(toy.rig(), seed(toy.rig(), [view], 2500), Conditioning(2, hidden=4)).eval()
+    with torch.no_grad():
+        out = head.render(RenderRequest(camera=view.camera, motion=view.motion))
+    assert out.alpha[3:7, 21:27].min() > 0.7
+    assert (out.rgb[3:7, 21:27] - view.rgb[3:7, 21:27]).abs().mean() < 0.1
+
+
+def test_splats_follow_their_triangle_rigidly():
+    rig = toy.rig()
+    head = GaussianHead(rig, seed(rig, [], 400), Conditioning(2, hidden=4)).eval()
+    head.offset.data.normal_(0, 0.5)
+    motion = toy.motion().frame(0)
+    turn = torch.tensor([[0.0, -1, 0, 0.1], [1, 0, 0, 0.2], [0, 0, 1, 0.3], [0, 0, 0, 1]])
+    with torch.no_grad():
+        here, there = head.pose(motion), head.pose(replace(motion, T_world_head=turn @ motion.T_world_head))
+    torch.testing.assert_close(there.means, here.means @ turn[:3, :3].T + turn[:3, 3], atol=1e-5, rtol=0)
+    torch.testing.assert_close(there.log_scales, here.log_scales, atol=1e-4, rtol=0)
+
+
+def test_conditioning_is_deaf_to_motion_beyond_the_training_range():
+    conditioning = Conditioning(4, hidden=8).eval()
+    conditioning.fit(toy.motion())
+    frame = toy.motion().frame(0)
+    far = [conditioning(replace(frame, neck=torch.tensor([x, 0.0, 0.0])))[0] for x in (5.0, 50.0)]
+    torch.testing.assert_close(far[0], far[1])
+
+
+def trained_once() -> tuple[GaussianHead, torch.optim.Optimizer, RenderOutput]:
+    config = GaussianConfig(
+        splats=300, seeded=0.8, basis=3, hidden=8, upkeep=UpkeepConfig(every=1, first=0, last=1, share=0.1)
+    )
+    head = GaussianHead.from_views(toy.rig(10), [], toy.motion(), config)
+    optimizer = torch.optim.Adam(head.parameter_groups())
+    out = head.render(RenderRequest(camera=toy.camera(32), motion=toy.motion().frame(0)))
+    upkeep = head.upkeep(10)
+    ((out.rgb - 0.3).square().mean() + upkeep.before_backward(0, out)).backward()
+    optimizer.step()
+    upkeep.pull += torch.rand(300)
+    upkeep.seen += 1
+    return head, optimizer, out
+
+
+def test_splitting_reuses_invisible_rows_and_forgets_only_their_optimiser_state():
+    head, optimizer, out = trained_once()
+    upkeep = head.upkeep(10)
+    before = {id(p): p.detach().clone() for p in head.splat_parameters()}
+    memory = optimizer.state[head.offset]["exp_avg"].clone()
+    upkeep.pull[10:20] = 5.0
+    upkeep.seen += 1
+    moved = upkeep.after_step(1, out, optimizer)["splats_moved"]
+    changed = (head.offset != before[id(head.offset)]).any(1)
+    assert moved == 30 and len(head) == 300
+    assert changed[10:20].all() and int(changed[240:].sum()) == 30  # ten parents at least, thirty reused rows
+    assert (head.opacity[240:] > -5).sum() == 30
+    now = optimizer.state[head.offset]["exp_avg"]
+    assert (now[changed] == 0).all()
+    torch.testing.assert_close(now[~changed], memory[~changed])
+
+
+def test_doubling_a_small_splat_leaves_the_picture_nearly_as_it_was():
+    request = RenderRequest(camera=toy.camera(32), motion=toy.motion().frame(0))
+    changes = []
+    for opacity_is_kept in (True, False):
+        head, _, _ = trained_once()
+        head.log_scale.data.clamp_(max=-7.5)
+        with torch.no_grad():
+            before = head.eval().render(request)
+            head.upkeep(10)._split(torch.arange(40), torch.arange(250, 290))
+            if opacity_is_kept:
+                head.opacity.data[250:290] = head.opacity.data[:40] = 2.0
+            changes.append((head.render(request).rgb - before.rgb).abs().mean())
+    assert changes[1] < 0.5 * changes[0]
+
+
+def test_splats_that_leave_their_reach_or_grow_too_large_cost():
+    head, _, out = trained_once()
+    upkeep = head.upkeep(10)
+    calm = float(upkeep.before_backward(0, out).detach())
+    head.offset.data[0] = 30.0
+    far = float(upkeep.before_backward(0, out).detach())
+    head.log_scale.data[1] = 0.0
+    assert far > calm and float(upkeep.before_backward(0, out).detach()) > far
