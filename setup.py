@@ -10,6 +10,7 @@ import platform
 import re
 import shutil
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -29,12 +30,10 @@ BASE_FLAGS = [
 AVX2 = ["-mavx2", "-mfma", "-mbmi", "-mbmi2"]
 AVX512 = [*AVX2, "-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mprefer-vector-width=512"]
 QUIET = ["-Wno-uninitialized", "-Wno-maybe-uninitialized"]  # false alarms of GCC 12 in its own AVX-512 header
-VECTOR_LOOPS = ("image/image_cpu.cpp", "rasterize/rasterize_cpu.cpp")
-PLAIN = (
-    *("bindings.cpp", "cpu_features.cpp", "threads.cpp"),
-    *("image/image_run.cpp", "mesh/mesh_cpu.cpp", "rasterize/rasterize_run.cpp"),
-)
-CUDA = ("rasterize/rasterize_cuda.cu",)
+# By their names: *_cpu.cpp are vector loops, *.cu are CUDA, everything else is compiled once.
+VECTOR_LOOPS = sorted(SOURCES.glob("*/*_cpu.cpp"))
+PLAIN = sorted({*SOURCES.rglob("*.cpp")} - {*VECTOR_LOOPS})
+CUDA = sorted(SOURCES.glob("*/*.cu"))
 ARCHITECTURES = (75, 80, 86, 89, 90, 100, 120)
 
 
@@ -68,21 +67,22 @@ class BuildOps(build_ext):
         include += self.include_dirs or []
         work = Path(self.build_temp) / "ops"
 
-        def compiled(source: Path, name: str, flags: list[str]) -> str:
-            out = work / name
+        def compiled(job: tuple[Path, str, list[str]]) -> str:
+            source, name, flags = job
             return self.compiler.compile(
-                [str(source)], output_dir=str(out), include_dirs=include, extra_postargs=[*base, *flags]
+                [str(source)], output_dir=str(work / name), include_dirs=include, extra_postargs=[*base, *flags]
             )[0]
 
         cuda = self._cuda_objects(work)
         if cuda:
             base.append("-DAV_CUDA")
         nanobind_flags = ["-DNB_COMPACT_ASSERTIONS", "-DNDEBUG", "-fno-strict-aliasing"]
-        objects = [compiled(root / "src" / "nb_combined.cpp", "nanobind", nanobind_flags)]
-        objects += [compiled(SOURCES / name, "plain", ["-fno-strict-aliasing"]) for name in PLAIN]
+        jobs = [(root / "src" / "nb_combined.cpp", "nanobind", nanobind_flags)]
         builds = {"portable": [], "avx2": AVX2, "avx512": [*AVX512, *QUIET]} if x86 else {"portable": []}
-        for name, flags in builds.items():
-            objects += [compiled(SOURCES / source, name, flags) for source in VECTOR_LOOPS]
+        jobs += [(source, name, flags) for source in VECTOR_LOOPS for name, flags in builds.items()]
+        jobs += [(source, "plain", ["-fno-strict-aliasing"]) for source in PLAIN]
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            objects = list(pool.map(compiled, jobs))
         self.compiler.link_shared_object(
             [*objects, *cuda], self.get_ext_fullpath(ext.name), extra_postargs=self._link_flags(), target_lang="c++"
         )
@@ -97,10 +97,10 @@ class BuildOps(build_ext):
         if os.environ.get("AVATAR_CUDA"):
             targets = [f"-gencode=arch=compute_{a},code=sm_{a}" for a in ARCHITECTURES]
         work.mkdir(parents=True, exist_ok=True)
-        objects = [str(work / Path(source).with_suffix(".o").name) for source in CUDA]
+        objects = [str(work / source.with_suffix(".o").name) for source in CUDA]
         for source, out in zip(CUDA, objects, strict=True):
             flags = ["-std=c++17", "-O3", "--threads=2", "-Xcompiler=-fPIC,-fvisibility=hidden", *targets]
-            command = [nvcc, *flags, "-c", str(SOURCES / source), "-o", out]
+            command = [nvcc, *flags, "-c", str(source), "-o", out]
             if subprocess.run(command, check=False).returncode:
                 self.warn(f"nvcc failed on {source}; avatar._ops is built without CUDA")
                 return []

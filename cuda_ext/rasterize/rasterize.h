@@ -81,7 +81,7 @@ struct Kernels {
 // Floats of scratch memory that a thread needs.
 constexpr int scratch_floats(int channels) { return (4 + 2 * channels) * kTilePixels + 4096; }
 
-// What bindings.cpp calls.
+// What rasterize_bind.cpp calls.
 int64_t project(const Camera&, const Splats&, Record*, int threads);  // returns the number of slots
 void draw(const DrawJob&, int count, int32_t* tile_first, int32_t* tile_splats, int threads);
 void draw_backward(const DrawJob&, const Splats&, const SplatsGradient&, int threads);
