@@ -52,6 +52,20 @@ def drive_avatar(avatar: Path, audio: Path, out: Path, *, shot: "Shot", seed: in
     speak(avatar, audio, out, shot, seed=seed, sink=sink)
 
 
+def perform_motion(avatar: Path, motion: Path, out: Path, *, audio: Path | None, shot: "Shot", sink: Sink) -> None:
+    """A film of the avatar moving as a motion file says."""
+    from avatar.drive.speak import perform
+
+    perform(avatar, motion, out, shot, audio=audio, sink=sink)
+
+
+def export(source: Path, out: Path, *, motion: Path | None) -> None:
+    """Motion, or the rig with its motion, for other programs."""
+    from avatar.drive.export import export_motion
+
+    export_motion(source, out, motion)
+
+
 def demo(out: Path, *, seconds: float, size: int, recipe: str, sink: Sink) -> None:
     """Draw a speaker, build the avatar, let it say a sentence that it never said, from the front and in an orbit.
 

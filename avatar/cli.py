@@ -90,12 +90,14 @@ class Evaluate:
 
 @dataclass(frozen=True, kw_only=True)
 class Drive:
-    """Make an avatar speak a sound file, in any voice and language."""
+    """Make an avatar speak a sound file, in any voice and language, or perform a motion file."""
 
     avatar: Positional[Path]
     """The avatar folder."""
-    audio: Path
-    """Any file with sound."""
+    audio: Path | None = None
+    """Any file with sound; the lips follow it, unless --motion moves them."""
+    motion: Path | None = None
+    """A recording of Live Link Face (.csv), or what `avatar export` wrote (.csv, .npz, .safetensors, .glb)."""
     out: Output
     """The video to write: .mp4, or .mov/.webm for --background transparent."""
     camera: Literal["front", "orbit"] = "front"
@@ -108,12 +110,36 @@ class Drive:
     """Changes blinks and small head movements, not the lips."""
 
     def run(self, console: Console) -> None:
-        from avatar.build import drive_avatar
+        from avatar.build import drive_avatar, perform_motion
         from avatar.drive.render import Shot
 
         shot = Shot(camera=self.camera, background=self.background, size=self.size)
-        drive_avatar(self.avatar, self.audio, self.out, shot=shot, seed=self.seed, sink=console)
+        if self.motion is not None:
+            perform_motion(self.avatar, self.motion, self.out, audio=self.audio, shot=shot, sink=console)
+        elif self.audio is not None:
+            drive_avatar(self.avatar, self.audio, self.out, shot=shot, seed=self.seed, sink=console)
+        else:
+            raise InputError("nothing to perform; give --audio SOUND, or --motion FILE, or both")
         _say(f"video: {self.out}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Export:
+    """Write motion for other programs: Live Link Face CSV, .npz, or the head as animated glTF (Blender opens it)."""
+
+    source: Positional[Path]
+    """A folder of build or preprocess, whose tracked motion is written; or an avatar that performs --motion."""
+    out: Output
+    """.csv, .npz or .safetensors for the motion, .glb for the head with 52 morph targets and the motion."""
+    motion: Path | None = None
+    """A motion file instead of the tracked motion."""
+
+    def run(self, console: Console) -> None:
+        del console
+        from avatar.build import export
+
+        export(self.source, self.out, motion=self.motion)
+        _say(f"written: {self.out}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +178,7 @@ class Doctor:
         _say(json.dumps(doctor.as_json(findings), indent=1) if self.json else doctor.as_text(findings))
 
 
-Command = Build | Preprocess | Train | Evaluate | Drive | Demo | Doctor
+Command = Build | Preprocess | Train | Evaluate | Drive | Export | Demo | Doctor
 
 
 def main(argv: list[str] | None = None) -> None:

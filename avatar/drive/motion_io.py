@@ -175,8 +175,17 @@ _KINDS = {
 }
 
 
-def _kind(path: Path) -> _Kind:
+def check_suffix(path: Path, *, also: tuple[str, ...] = ()) -> None:
+    """See early that motion can be written under this name; `also` names other kinds for the message.
+
+    Raises:
+        InputError: on an unknown suffix.
+    """
     suffix = Path(path).suffix.lower()
     if suffix not in _KINDS:
-        raise InputError(f"{path}: unknown kind of motion file {suffix!r}; use one of {', '.join(_KINDS)}")
-    return _KINDS[suffix]
+        raise InputError(f"{path}: unknown kind of motion file {suffix!r}; use one of {', '.join([*_KINDS, *also])}")
+
+
+def _kind(path: Path) -> _Kind:
+    check_suffix(path)
+    return _KINDS[Path(path).suffix.lower()]

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from avatar.core import MotionFrame, MotionSequence
 from avatar.face.arkit import INDEX
-from avatar.face.rig import PersonalRig
 from avatar.ops.rotation import axis_angle_to_matrix, matrix_to_axis_angle
 from avatar.speech.visemes import LIP_GAP_MM
 
@@ -21,31 +20,34 @@ LARGEST_GAZE = 0.6
 """Radians; beyond it the iris leaves the eye's opening."""
 
 
-def seated(motion: MotionSequence, rest: MotionFrame, rig: PersonalRig) -> MotionSequence:
+def seated(motion: MotionSequence, rest: MotionFrame, neck_pivots: Float[Tensor, "2 3"]) -> MotionSequence:
     """Relative motion on top of an avatar's rest pose.
 
     The base of the neck stays where it is at rest (plus the motion's translation), so an idle head does not drag the
     shoulders about; where `neck` equals the head's rotation the torso does not turn either.
+
+    Args:
+        neck_pivots: of the avatar's rig.
     """
     T_rest, neck_rest = rest.T_world_head.double(), axis_angle_to_matrix(rest.neck.double())
     turn = motion.T_world_head.double()
     rotation = T_rest[:3, :3] @ turn[:, :3, :3]
     neck = matrix_to_axis_angle(neck_rest @ axis_angle_to_matrix(motion.neck.double()))
-    base = T_rest[:3, :3] @ _neck_base(rest.neck.double(), rig) + T_rest[:3, 3]
+    base = T_rest[:3, :3] @ _neck_base(rest.neck.double(), neck_pivots) + T_rest[:3, 3]
     moved = base + turn[:, :3, 3] @ T_rest[:3, :3].T
     T = torch.eye(4, dtype=torch.float64).repeat(len(motion), 1, 1)
     T[:, :3, :3] = rotation
-    T[:, :3, 3] = moved - (rotation @ _neck_base(neck, rig)[..., None])[..., 0]
+    T[:, :3, 3] = moved - (rotation @ _neck_base(neck, neck_pivots)[..., None])[..., 0]
     gaze, torso = rest.gaze + motion.gaze, rest.torso + motion.torso
     return replace(motion, T_world_head=T.float(), neck=neck.float(), gaze=gaze, torso=torso)
 
 
-def relative(motion: MotionSequence, rest: MotionFrame, rig: PersonalRig) -> MotionSequence:
+def relative(motion: MotionSequence, rest: MotionFrame, neck_pivots: Float[Tensor, "2 3"]) -> MotionSequence:
     """The inverse of `seated`: a tracked motion as seen from the person's own rest pose."""
     T_rest, neck_rest = rest.T_world_head.double(), axis_angle_to_matrix(rest.neck.double())
     T = motion.T_world_head.double()
-    base_rest = T_rest[:3, :3] @ _neck_base(rest.neck.double(), rig) + T_rest[:3, 3]
-    base = (T[:, :3, :3] @ _neck_base(motion.neck.double(), rig)[..., None])[..., 0] + T[:, :3, 3]
+    base_rest = T_rest[:3, :3] @ _neck_base(rest.neck.double(), neck_pivots) + T_rest[:3, 3]
+    base = (T[:, :3, :3] @ _neck_base(motion.neck.double(), neck_pivots)[..., None])[..., 0] + T[:, :3, 3]
     turn = torch.eye(4, dtype=torch.float64).repeat(len(motion), 1, 1)
     turn[:, :3, :3] = T_rest[:3, :3].T @ T[:, :3, :3]
     turn[:, :3, 3] = (base - base_rest) @ T_rest[:3, :3]
@@ -68,8 +70,8 @@ def limited(motion: MotionSequence, ceiling: Float[Tensor, "52"]) -> MotionSeque
     return replace(motion, expression=expression, gaze=motion.gaze.clamp(-LARGEST_GAZE, LARGEST_GAZE))
 
 
-def _neck_base(neck: Float[Tensor, "*b 3"], rig: PersonalRig) -> Float[Tensor, "*b 3"]:
+def _neck_base(neck: Float[Tensor, "*b 3"], neck_pivots: Float[Tensor, "2 3"]) -> Float[Tensor, "*b 3"]:
     """Where the base of the neck is in the head frame: half of the neck's turn happens above it."""
-    upper, lower = rig.neck_pivots.double()
+    upper, lower = neck_pivots.double()
     half = axis_angle_to_matrix(-neck / 2)
     return upper + (half @ (lower - upper)[:, None])[..., 0]

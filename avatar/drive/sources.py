@@ -7,6 +7,7 @@ import torch
 
 from avatar.config import from_dict
 from avatar.core import AudioTrack, FaceTrack, MotionFrame, MotionSequence
+from avatar.drive.motion_gltf import read_motion_glb
 from avatar.drive.motion_io import read_motion
 from avatar.drive.retarget import limited, relative, seated
 from avatar.errors import InputError
@@ -61,12 +62,15 @@ def from_voice(audio: AudioTrack, avatar: AvatarModel, *, fps: float | None = No
 
 
 def from_file(path: Path) -> MotionSequence:
-    """A motion file as `motion_io.write_motion` or Live Link Face leaves it.
+    """A motion file as `avatar export` or Live Link Face leaves it.
 
     Raises:
         InputError: if it is missing, damaged or of another kind.
     """
-    return read_motion(path)
+    if Path(path).suffix.lower() != ".glb":
+        return read_motion(path)
+    filed = read_motion_glb(Path(path))
+    return relative(filed.motion, filed.rest, filed.neck_pivots)
 
 
 def from_workspace(folder: Path) -> MotionSequence:
@@ -77,7 +81,7 @@ def from_workspace(folder: Path) -> MotionSequence:
     """
     track = load_track(Path(folder) / "track.safetensors")
     rig = PersonalRig.load(Path(folder) / "rig.safetensors")
-    return relative(track.motion, resting(track), rig)
+    return relative(track.motion, resting(track), rig.neck_pivots)
 
 
 def resting(track: FaceTrack) -> MotionFrame:
@@ -96,4 +100,4 @@ def resting(track: FaceTrack) -> MotionFrame:
 def placed(motion: MotionSequence, avatar: AvatarModel) -> MotionSequence:
     """Relative motion made the avatar's own: within what its film has shown, on its rest pose."""
     ceiling = torch.tensor(speech_style(avatar).ceiling)
-    return seated(limited(motion, ceiling), avatar.meta.rest, avatar.rig)
+    return seated(limited(motion, ceiling), avatar.meta.rest, avatar.rig.neck_pivots)

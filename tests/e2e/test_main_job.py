@@ -69,6 +69,18 @@ def test_the_avatar_says_a_new_sentence_with_sound_over_a_new_background(built: 
     assert first[2, 2, 0] > 220 and first[2, 2, 1:].max() < 40
 
 
+def test_tracked_motion_leaves_in_every_format_and_drives_the_avatar_again(built: Path) -> None:
+    for suffix in (".csv", ".npz", ".glb"):
+        done = avatar("export", built / "me", "-o", built / f"me{suffix}")
+        assert done.returncode == 0, done.stderr
+        again = avatar("export", built / "me" / "avatar", "--motion", built / f"me{suffix}", "-o", built / "again.npz")
+        assert again.returncode == 0, again.stderr
+    out = built / "performed.mp4"
+    done = avatar("drive", built / "me" / "avatar", "--motion", built / "again.npz", "-o", out, "--size", "96")
+    assert done.returncode == 0, done.stderr
+    assert len(open_clip(out).frames) == len(open_clip(built / "speaker" / "speaker.mp4").frames)
+
+
 def test_evaluating_again_is_up_to_date_and_copies_the_numbers(built: Path, tmp_path: Path) -> None:
     done = avatar("evaluate", built / "me", "--json", tmp_path / "numbers.json")
     assert done.returncode == 0, done.stderr
@@ -82,6 +94,9 @@ def test_evaluating_again_is_up_to_date_and_copies_the_numbers(built: Path, tmp_
         (["train", "."], "avatar preprocess"),
         (["evaluate", "."], "avatar preprocess"),
         (["drive", ".", "--audio", "a.wav", "-o", "a.mp4"], "avatar build"),
+        (["drive", ".", "-o", "a.mp4"], "--motion"),
+        (["export", ".", "-o", "a.csv"], "avatar preprocess"),
+        (["export", ".", "-o", "a.bvh"], ".bvh"),
         (["build", "nothing.mp4", "-o", "me", "--size", "5"], "--size"),
         (["build", "nothing.mp4"], "--out"),
     ],

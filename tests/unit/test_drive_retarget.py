@@ -22,7 +22,7 @@ def nod(angles: torch.Tensor) -> MotionSequence:
 
 def test_an_idle_head_leaves_the_torso_where_it_was():
     rig, rest = toy.rig(), replace(toy.motion().frame(5), expression=torch.zeros(52))
-    motion = seated(nod(torch.tensor([[0.2, 0.0, 0.0], [0.1, -0.3, 0.05]])), rest, rig)
+    motion = seated(nod(torch.tensor([[0.2, 0.0, 0.0], [0.1, -0.3, 0.05]])), rest, rig.neck_pivots)
     torso, head, still = rig.skin[:, 2] > 0.999, rig.skin[:, 0] > 0.999, rig.posed(rest)
     for frame in (motion.frame(0), motion.frame(1)):
         moved = rig.posed(frame)
@@ -32,7 +32,7 @@ def test_an_idle_head_leaves_the_torso_where_it_was():
 
 def test_no_motion_is_the_rest_pose():
     rest = toy.motion().frame(9)
-    frame = seated(nod(torch.zeros(1, 3)), rest, toy.rig()).frame(0)
+    frame = seated(nod(torch.zeros(1, 3)), rest, toy.rig().neck_pivots).frame(0)
     torch.testing.assert_close(frame.T_world_head, rest.T_world_head, atol=1e-6, rtol=0)
     torch.testing.assert_close(frame.neck, rest.neck, atol=1e-6, rtol=0)
     torch.testing.assert_close(frame.gaze, rest.gaze)
@@ -41,7 +41,7 @@ def test_no_motion_is_the_rest_pose():
 def test_seated_undoes_relative():
     rig, tracked = toy.rig(), replace(toy.motion(), torso=torch.linspace(0, 0.02, 120).reshape(40, 3))
     rest = tracked.frame(7)
-    back = seated(relative(tracked, rest, rig), rest, rig)
+    back = seated(relative(tracked, rest, rig.neck_pivots), rest, rig.neck_pivots)
     torch.testing.assert_close(back.T_world_head, tracked.T_world_head, atol=1e-6, rtol=0)
     torch.testing.assert_close(back.neck, tracked.neck, atol=1e-6, rtol=0)
     torch.testing.assert_close(back.torso, tracked.torso, atol=1e-6, rtol=0)
