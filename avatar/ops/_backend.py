@@ -1,10 +1,12 @@
 """Find the compiled library once, when it is first asked for, and say what was found.
 
 `AVATAR_OPS=reference` forces the plain torch operators, `AVATAR_OPS=native` makes a missing library an error;
-`AVATAR_OPS_ISA=avx2` or `portable` forces a lower instruction set, which tests use.
+`AVATAR_OPS_ISA=avx2` or `portable` forces a lower instruction set, which tests use, and `AVATAR_OPS_LIBRARY=FILE` loads
+another build of the library, such as the one of `make sanitize`.
 """
 
 import importlib
+import importlib.util
 import os
 from functools import lru_cache
 from types import ModuleType
@@ -21,9 +23,20 @@ _MEND = (
 def _load() -> tuple[ModuleType | None, str]:
     """The compiled module, or None and why there is none."""
     try:
+        if file := os.environ.get("AVATAR_OPS_LIBRARY"):
+            return _load_file(file), ""
         return importlib.import_module("avatar._ops"), ""
     except ImportError as error:
         return None, str(error)
+
+
+def _load_file(file: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location("avatar._ops", file)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"AVATAR_OPS_LIBRARY={file} is no extension module")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def native() -> ModuleType | None:
