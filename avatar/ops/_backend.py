@@ -54,6 +54,11 @@ def native() -> ModuleType | None:
     return module
 
 
+# What torch.compiler.assume_constant_result does, without its import of the compiler (a second): torch.compile asks
+# for the library once instead of tracing how it is found, which it cannot.
+vars(native)["_dynamo_marked_constant"] = True
+
+
 def describe() -> dict[str, Any]:
     """Which operators are used here: backend, instruction set, threads, cuda, and how to mend a missing library."""
     module = native()
