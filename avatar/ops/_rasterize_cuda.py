@@ -6,7 +6,7 @@ from torch import Tensor
 from avatar.ops._backend import native
 
 
-def forward(means, quats, scales, opacities, colours, camera, height, width):  # noqa: PLR0913, PLR0917
+def forward(means, quats, scales, opacities, colours, pose, background, lens, height, width):  # noqa: PLR0913, PLR0917
     """Picture and state; see `rasterize_gaussians`."""
     module = _module()
     splats = tuple(t.contiguous() for t in (means, quats, scales, opacities, colours))
@@ -17,7 +17,7 @@ def forward(means, quats, scales, opacities, colours, camera, height, width):  #
         ends = torch.empty(count, dtype=torch.int32, device=means.device)
         state = [records.data_ptr(), ends.data_ptr()]
         scratch = _bytes(means, module.cuda_scratch_bytes(count, 0))
-        where = (camera[:16], camera[16:], (height, width))
+        where = (pose.flatten().tolist(), lens, (height, width))
         pointers = [t.data_ptr() for t in splats]
         slots = module.cuda_project(
             *(*where, pointers, count, channels, state, scratch.data_ptr(), scratch.numel(), stream)
@@ -27,29 +27,33 @@ def forward(means, quats, scales, opacities, colours, camera, height, width):  #
         tile_first = torch.zeros(module.cuda_tiles(height, width) + 1, dtype=torch.int32, device=means.device)
         buffers = [t.data_ptr() for t in (keys[0], keys[1], lists[0], lists[1], tile_first)]
         scratch = _bytes(means, module.cuda_scratch_bytes(count, slots))
+        behind = None if background is None else background.contiguous()
         image = tuple(means.new_empty(height, width, *more) for more in ((channels,), (), ()))
         module.cuda_draw(
-            *((height, width), state, count, splats[4].data_ptr(), channels, slots, buffers),
+            *((height, width), state, count, splats[4].data_ptr(), channels),
+            *(0 if behind is None else behind.data_ptr(), slots, buffers),
             *(scratch.data_ptr(), scratch.numel(), [t.data_ptr() for t in image], stream),
         )
     return (*image, records, tile_first, lists[1].clone())
 
 
 def backward(*inputs):
-    """Gradients of means, quats, scales, opacities and colours; see `rasterize_gaussians_backward`."""
+    """Gradients of the splats and of the pose (on the CPU, zero if not asked for)."""
     module = _module()
-    splats, (camera, height, width), image = inputs[:5], inputs[5:8], inputs[8:11]
-    state, gradient = inputs[11:14], [t.contiguous() for t in inputs[14]]
+    splats, (pose, lens, height, width), image = inputs[:5], inputs[5:9], inputs[9:12]
+    state, gradient, with_pose = inputs[12:15], [t.contiguous() for t in inputs[15]], inputs[16]
     count, channels = len(splats[0]), splats[4].shape[1]
     with torch.cuda.device(splats[0].device):
         sums = splats[0].new_zeros(count, module.GEOMETRY_GRADIENTS + channels)
         out = tuple(torch.empty_like(t) for t in splats)
+        turned = splats[0].new_zeros(4, 4)
         pointers = [[t.data_ptr() for t in some] for some in (splats, state, image, gradient, out)]
+        pointers[4].append(turned.data_ptr() if with_pose else 0)
         module.cuda_backward(
-            *(camera[:16], camera[16:], (height, width), pointers[0], count, channels, *pointers[1:4]),
+            *(pose.flatten().tolist(), lens, (height, width), pointers[0], count, channels, *pointers[1:4]),
             *(sums.data_ptr(), pointers[4], torch.cuda.current_stream().cuda_stream),
         )
-    return out
+    return (*out, turned.cpu() if with_pose else torch.zeros(4, 4))
 
 
 def _module():

@@ -27,8 +27,9 @@ def rasterize(  # noqa: PLR0913, PLR0917 - five fields of a splat and the four o
     focal: tuple[float, float],
     center: tuple[float, float],
     size: tuple[int, int],
+    background: Float[Tensor, "h w c"] | None = None,
 ) -> tuple[Float[Tensor, "h w c"], Float[Tensor, "h w"], Float[Tensor, "h w"]]:
-    """Splat Gaussians into a picture (Kerbl et al. 2023); differentiable in the first five arguments.
+    """Splat Gaussians into a picture (Kerbl et al. 2023); differentiable in all tensors.
 
     Args:
         means: centres in world space, metres.
@@ -36,13 +37,15 @@ def rasterize(  # noqa: PLR0913, PLR0917 - five fields of a splat and the four o
         scales: standard deviations along the splat's own axes, metres.
         opacities: in [0, 1].
         colours: any number of channels.
-        T_camera_world: x_camera = T_camera_world @ x_world; no gradient.
+        T_camera_world: x_camera = T_camera_world @ x_world. Keep it on the CPU, also for splats on a GPU.
         focal: fx, fy in pixels.
         center: cx, cy in pixels.
         size: height, width in pixels.
+        background: drawn behind the splats in the same pass.
 
     Returns:
-        Colour premultiplied by alpha, alpha, and depth (metres along z) premultiplied by alpha.
+        Colour premultiplied by alpha (over the background if there is one), alpha, and depth (metres along z)
+        premultiplied by alpha.
 
     Raises:
         ValueError: if shapes, types or devices do not fit together.
@@ -50,14 +53,22 @@ def rasterize(  # noqa: PLR0913, PLR0917 - five fields of a splat and the four o
     view = _checked_view(T_camera_world, focal, center, size)
     splats = (means, quats, scales, opacities, colours)
     _check_splats(*splats)
+    _check_background(background, colours, view.size)
     most = _channels_at_once(means)
     if not most:
-        return reference.rasterize(*splats, view=view)
-    pose = view.T_camera_world.detach().to("cpu", torch.float64).flatten().tolist()
-    camera = [*pose, *view.focal, *view.center]
+        colour, alpha, depth = reference.rasterize(*splats, view=view)
+        return colour if background is None else colour + (1 - alpha)[..., None] * background, alpha, depth
+    pose, lens = T_camera_world.to("cpu", torch.float32), [*view.focal, *view.center]
+    count = colours.shape[1]
     parts = [
-        torch.ops.avatar.rasterize_gaussians(*splats[:4], some, camera, *view.size)
-        for some in colours.split(most, dim=1)
+        torch.ops.avatar.rasterize_gaussians(
+            *splats[:4],
+            colours[:, first : first + most],
+            pose,
+            background if background is None else background[..., first : first + most],
+            *(lens, *view.size),
+        )
+        for first in range(0, count, most)
     ]
     colour = parts[0][0] if len(parts) == 1 else torch.cat([part[0] for part in parts], -1)
     return colour, parts[0][1], parts[0][2]
@@ -98,25 +109,34 @@ def _check_splats(*tensors: Tensor) -> None:
             raise ValueError(f"{name} is {tensor.dtype} on {tensor.device}, means is {first.dtype} on {first.device}")
 
 
+def _check_background(background: Tensor | None, colours: Tensor, size: tuple[int, int]) -> None:
+    if background is None:
+        return
+    if tuple(background.shape) != (*size, colours.shape[1]):
+        raise ValueError(f"background has shape {tuple(background.shape)}, not {(*size, colours.shape[1])}")
+    if background.dtype != colours.dtype or background.device != colours.device:
+        raise ValueError(f"background is {background.dtype} on {background.device}, colours {colours.dtype}")
+
+
 def _pointers(tensors: tuple[Tensor, ...] | list[Tensor]) -> list[int]:
     return [tensor.data_ptr() for tensor in tensors]
 
 
 _SPLATS = "Tensor means, Tensor quats, Tensor scales, Tensor opacities, Tensor colours"
-_CAMERA = "float[] camera, SymInt height, SymInt width"
+_CAMERA = "Tensor pose, {}float[] lens, SymInt height, SymInt width"
 _IMAGE = "Tensor colour, Tensor alpha, Tensor depth"
 _STATE = "Tensor records, Tensor tile_first, Tensor tile_splats"
 
 
 torch.library.define(
     "avatar::rasterize_gaussians",
-    f"({_SPLATS}, {_CAMERA}) -> ({_IMAGE}, {_STATE})",
+    f"({_SPLATS}, {_CAMERA.format('Tensor? background, ')}) -> ({_IMAGE}, {_STATE})",
 )
 
 
 @torch.library.impl("avatar::rasterize_gaussians", "CPU")
-def rasterize_gaussians(means, quats, scales, opacities, colours, camera, height, width):  # noqa: PLR0913, PLR0917
-    """The compiled kernel; `camera` is T_camera_world row after row, then fx, fy, cx, cy. Returns picture and state."""
+def rasterize_gaussians(means, quats, scales, opacities, colours, pose, background, lens, height, width):  # noqa: PLR0913, PLR0917
+    """The compiled kernel; `pose` is T_camera_world on the CPU, `lens` fx, fy, cx, cy. Returns picture and state."""
     module = native()
     if module is None:
         raise RuntimeError("torch.ops.avatar.rasterize_gaussians needs the compiled library; see avatar.ops.describe()")
@@ -124,23 +144,23 @@ def rasterize_gaussians(means, quats, scales, opacities, colours, camera, height
     _check_splats(*splats)
     count, channels, threads = len(means), colours.shape[1], torch.get_num_threads()
     records = means.new_empty(count, module.RECORD_FLOATS)
-    slots = module.rasterize_project(
-        camera[:16], camera[16:], (height, width), _pointers(splats), count, channels, records.data_ptr(), threads
-    )
+    where = (pose.flatten().tolist(), lens, (height, width))
+    slots = module.rasterize_project(*where, _pointers(splats), count, channels, records.data_ptr(), threads)
     tiles = -(-height // module.TILE) * -(-width // module.TILE)
     tile_first = torch.empty(tiles + 1, dtype=torch.int32)
     tile_splats = torch.empty(slots, dtype=torch.int32)
     image = (means.new_empty(height, width, channels), means.new_empty(height, width), means.new_empty(height, width))
+    behind = None if background is None else background.contiguous()
     module.rasterize_draw(
         (height, width),
-        *(records.data_ptr(), count, splats[4].data_ptr(), channels),
+        *(records.data_ptr(), count, splats[4].data_ptr(), channels, 0 if behind is None else behind.data_ptr()),
         *(tile_first.data_ptr(), tile_splats.data_ptr(), _pointers(image), threads),
     )
     return (*image, records, tile_first, tile_splats)
 
 
 @torch.library.register_fake("avatar::rasterize_gaussians")
-def _(means, quats, scales, opacities, colours, camera, height, width):  # noqa: PLR0913, PLR0917
+def _(means, quats, scales, opacities, colours, pose, background, lens, height, width):  # noqa: PLR0913, PLR0917
     slots = torch.library.get_ctx().new_dynamic_size()
     side = 32 if means.device.type == "cpu" else 16
     tiles = -(-height // side) * -(-width // side)
@@ -149,25 +169,26 @@ def _(means, quats, scales, opacities, colours, camera, height, width):  # noqa:
     return (*image, means.new_empty(len(means), 16), *lists)
 
 
+_SIX = ", ".join(["Tensor"] * 6)
 torch.library.define(
     "avatar::rasterize_gaussians_backward",
-    f"({_SPLATS}, {_CAMERA}, {_IMAGE}, {_STATE}, Tensor[] gradient) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+    f"({_SPLATS}, {_CAMERA.format('')}, {_IMAGE}, {_STATE}, Tensor[] gradient, bool with_pose) -> ({_SIX})",
 )
 
 
 @torch.library.impl("avatar::rasterize_gaussians_backward", "CPU")
 def rasterize_gaussians_backward(*inputs):
-    """Gradients of means, quats, scales, opacities and colours; an empty gradient of the picture stands for zero."""
+    """Gradients of the five fields of the splats and of the pose; an empty gradient of the picture stands for zero."""
     module = native()
     if module is None:
         raise RuntimeError("the compiled library is gone between forward and backward; see avatar.ops.describe()")
-    splats, (camera, height, width), image = inputs[:5], inputs[5:8], inputs[8:11]
-    state, gradient = inputs[11:14], [t.contiguous() for t in inputs[14]]
+    splats, (pose, lens, height, width), image = inputs[:5], inputs[5:9], inputs[9:12]
+    state, gradient = inputs[12:15], [t.contiguous() for t in inputs[15]]
     count, channels = len(splats[0]), splats[4].shape[1]
     slots = splats[0].new_empty(len(state[2]), module.GEOMETRY_GRADIENTS + channels)
-    out = tuple(torch.empty_like(t) for t in splats)
+    out = (*(torch.empty_like(t) for t in splats), torch.zeros(4, 4))
     module.rasterize_backward(
-        *(camera[:16], camera[16:], (height, width), _pointers(splats), count, channels),
+        *(pose.flatten().tolist(), lens, (height, width), _pointers(splats), count, channels),
         *(_pointers(state), _pointers(image), _pointers(gradient), slots.data_ptr(), _pointers(out)),
         torch.get_num_threads(),
     )
@@ -176,21 +197,26 @@ def rasterize_gaussians_backward(*inputs):
 
 @torch.library.register_fake("avatar::rasterize_gaussians_backward")
 def _(*inputs):
-    return tuple(torch.empty_like(t) for t in inputs[:5])
+    return tuple(torch.empty_like(t) for t in inputs[:6])
 
 
 def _setup_context(ctx, inputs, output):
-    ctx.save_for_backward(*(t.contiguous() for t in inputs[:5]), *output)
-    ctx.camera = inputs[5:]
+    ctx.save_for_backward(*(t.contiguous() for t in inputs[:5]), inputs[5], *output)
+    ctx.lens = inputs[7:]
     ctx.mark_non_differentiable(*output[3:])
     ctx.set_materialize_grads(False)
 
 
 def _backward(ctx, *gradients):
-    splats, output = ctx.saved_tensors[:5], ctx.saved_tensors[5:]
+    splats, pose, output = ctx.saved_tensors[:5], ctx.saved_tensors[5], ctx.saved_tensors[6:]
     gradient = [o.new_empty(0) if g is None else g for o, g in zip(output[:3], gradients[:3], strict=True)]
-    out = torch.ops.avatar.rasterize_gaussians_backward(*splats, *ctx.camera, *output, gradient)
-    return (*out, None, None, None)
+    out = torch.ops.avatar.rasterize_gaussians_backward(
+        *(*splats, pose, *ctx.lens, *output, gradient), with_pose=ctx.needs_input_grad[5]
+    )
+    behind = None
+    if ctx.needs_input_grad[6] and gradients[0] is not None:
+        behind = (1 - output[1])[..., None] * gradients[0]
+    return (*out[:5], out[5] if ctx.needs_input_grad[5] else None, behind, None, None, None)
 
 
 torch.library.register_autograd("avatar::rasterize_gaussians", _backward, setup_context=_setup_context)

@@ -47,7 +47,7 @@ struct Bins {
 };
 
 struct Image {
-    float *colour, *alpha, *depth;  // [h w c], [h w], [h w]; colour and depth premultiplied
+    float *colour, *alpha, *depth;  // [h w c], [h w], [h w]; colour (over the background) and depth premultiplied
 };
 
 struct ImageGradient {  // null is zero
@@ -56,7 +56,11 @@ struct ImageGradient {  // null is zero
 
 struct SplatsGradient {
     float *means, *quats, *scales, *opacities, *colours;
+    float* pose;  // of T_camera_world, rows of four: [12] for each task of kSplatsPerTask splats
 };
+
+constexpr int kSplatsPerTask = 4096;
+constexpr int kPose = 12;
 
 struct DrawJob {
     Camera camera;
@@ -64,9 +68,10 @@ struct DrawJob {
     const float* colours;  // [n channels]
     int channels;
     Bins bins;
-    Image image;             // written forward, read backward
-    ImageGradient gradient;  // backward only
-    float* slots;            // backward only: [slots, kGeometryGradients + channels]
+    const float* background;  // [h w c] behind the splats, or null; forward only
+    Image image;              // written forward, read backward
+    ImageGradient gradient;   // backward only
+    float* slots;             // backward only: [slots, kGeometryGradients + channels]
 };
 
 // One set of loops for each instruction set.
@@ -81,7 +86,7 @@ struct Kernels {
 // Floats of scratch memory that a thread needs.
 constexpr int scratch_floats(int channels) { return (4 + 2 * channels) * kTilePixels + 4096; }
 
-// What rasterize_bind.cpp calls.
+// What rasterize_bind.cpp calls. The gradient's `pose` is [12] there.
 int64_t project(const Camera&, const Splats&, Record*, int threads);  // returns the number of slots
 void draw(const DrawJob&, int count, int32_t* tile_first, int32_t* tile_splats, int threads);
 void draw_backward(const DrawJob&, const Splats&, const SplatsGradient&, int threads);

@@ -24,6 +24,8 @@ Camera camera(const Pose& pose, const Intrinsics& in, const Size& size) {
     return c;
 }
 
+using Six = std::array<Pointer, 6>;
+
 // Addresses: means, quats, scales, opacities, colours.
 Splats splats(const Five& p, int count, int channels) {
     return {at<float>(p[0]), at<float>(p[1]), at<float>(p[2]), at<float>(p[3]), at<float>(p[4]), count, channels};
@@ -34,12 +36,13 @@ int64_t rasterize_project(const Pose& pose, const Intrinsics& in, const Size& si
     return project(camera(pose, in, size), splats(p, count, channels), at<Record>(records), threads);
 }
 
-void rasterize_draw(const Size& size, Pointer records, int count, Pointer colours, int channels, Pointer tile_first,
-                    Pointer tile_splats, const Three& image, int threads) {
+void rasterize_draw(const Size& size, Pointer records, int count, Pointer colours, int channels, Pointer background,
+                    Pointer tile_first, Pointer tile_splats, const Three& image, int threads) {
     DrawJob job{};
     job.camera = camera({}, {}, size);
     job.records = at<Record>(records);
     job.colours = at<float>(colours), job.channels = channels;
+    job.background = at<float>(background);
     job.bins = {at<int32_t>(tile_first), at<int32_t>(tile_splats)};
     job.image = {at<float>(image[0]), at<float>(image[1]), at<float>(image[2])};
     draw(job, count, at<int32_t>(tile_first), at<int32_t>(tile_splats), threads);
@@ -58,13 +61,15 @@ DrawJob backward_job(const Pose& pose, const Intrinsics& in, const Size& size, c
     return job;
 }
 
-SplatsGradient splats_gradient(const Five& out) {
-    return {at<float>(out[0]), at<float>(out[1]), at<float>(out[2]), at<float>(out[3]), at<float>(out[4])};
+// The gradient of the pose comes as [4 4] with its last row zero: its first twelve are ours.
+SplatsGradient splats_gradient(const Six& out) {
+    return {at<float>(out[0]), at<float>(out[1]), at<float>(out[2]),
+            at<float>(out[3]), at<float>(out[4]), at<float>(out[5])};
 }
 
 void rasterize_backward(const Pose& pose, const Intrinsics& in, const Size& size, const Five& p, int count,
                         int channels, const Three& state, const Three& image, const Three& gradient, Pointer slots,
-                        const Five& out, int threads) {
+                        const Six& out, int threads) {
     draw_backward(backward_job(pose, in, size, p, channels, state, image, gradient, slots), splats(p, count, channels),
                   splats_gradient(out), threads);
 }
@@ -79,12 +84,14 @@ int64_t cuda_project(const Pose& pose, const Intrinsics& in, const Size& size, c
 }
 
 // lists: two buffers of keys, two of splats, and the first slot of each tile.
-void cuda_draw(const Size& size, const Two& records_and_ends, int count, Pointer colours, int channels, int64_t slots,
-               const Five& lists, Pointer scratch, size_t scratch_bytes, const Three& image, Pointer stream) {
+void cuda_draw(const Size& size, const Two& records_and_ends, int count, Pointer colours, int channels,
+               Pointer background, int64_t slots, const Five& lists, Pointer scratch, size_t scratch_bytes,
+               const Three& image, Pointer stream) {
     DrawJob job{};
     job.camera = camera({}, {}, size);
     job.records = at<Record>(records_and_ends[0]);
     job.colours = at<float>(colours), job.channels = channels;
+    job.background = at<float>(background);
     job.image = {at<float>(image[0]), at<float>(image[1]), at<float>(image[2])};
     const device::Lists l{{at<int64_t>(lists[0]), at<int64_t>(lists[1])},
                           {at<int32_t>(lists[2]), at<int32_t>(lists[3])},
@@ -95,7 +102,7 @@ void cuda_draw(const Size& size, const Two& records_and_ends, int count, Pointer
 }
 
 void cuda_backward(const Pose& pose, const Intrinsics& in, const Size& size, const Five& p, int count, int channels,
-                   const Three& state, const Three& image, const Three& gradient, Pointer sums, const Five& out,
+                   const Three& state, const Three& image, const Three& gradient, Pointer sums, const Six& out,
                    Pointer stream) {
     device::draw_backward(backward_job(pose, in, size, p, channels, state, image, gradient, sums),
                           splats(p, count, channels), splats_gradient(out), at<void>(stream));

@@ -232,8 +232,10 @@ void draw_channels(const DrawJob& job, int tile, float* scratch) {
             const int at = place(x, y);
             job.image.alpha[first + x] = 1.0f - light[at];
             job.image.depth[first + x] = depth[at];
+            const float* behind = job.background ? job.background + (first + x) * channels : nullptr;
             for (int k = 0; k < channels; ++k)
-                job.image.colour[(first + x) * channels + k] = colour[k * kTilePixels + at];
+                job.image.colour[(first + x) * channels + k] =
+                    colour[k * kTilePixels + at] + (behind ? light[at] * behind[k] : 0.0f);
         }
     }
 }
@@ -336,10 +338,13 @@ void project_backward(const Camera& camera, const Splats& splats, const Record* 
                       const SplatsGradient& out, int begin, int end) {
     const Pinhole<F> cam = broadcast(camera);
     const int channels = splats.channels, stride = kGeometryGradients + channels;
+    F pose[kPose], part[kPose];
+    for (F& p : pose) p = F(0.0f);
     for (int first = begin; first < end; first += kLanes) {
-        alignas(64) float lane[10][kLanes];
+        alignas(64) float lane[10][kLanes], shown[kLanes];
         for (int l = 0; l < kLanes; ++l) {
             for (int k = 0; k < kGeometryGradients; ++k) lane[k][l] = 0.0f;
+            shown[l] = 0.0f;
             const int64_t i = first + l;
             if (i >= end) continue;
             const Record& r = records[i];
@@ -350,22 +355,28 @@ void project_backward(const Camera& camera, const Splats& splats, const Record* 
                 for (int k = 0; k < kGeometryGradients; ++k) lane[k][l] += slot[k];
                 for (int k = 0; k < channels; ++k) colours[k] += slot[kGeometryGradients + k];
             }
+            shown[l] = r.tiles() ? 1.0f : 0.0f;
             out.opacities[i] = r.tiles() ? lane[0][l] / splats.opacities[i] : 0.0f;
         }
         const Splat<F> s = gather(splats, first, end);
         const Moments<F> m{load(lane[0]), load(lane[1]), load(lane[2]), load(lane[3]),
                            load(lane[4]), load(lane[5]), load(lane[6])};
-        const SplatGradient<F> g = project_splat_backward(cam, s, project_splat(cam, s), m);
+        const Projection<F> projected = project_splat(cam, s);
+        const SplatGradient<F> g = project_splat_backward(cam, s, projected, m);
+        const M drawn = at_least(load(shown), F(0.5f));  // hidden splats may have no finite derivative
+        pose_gradient(s, projected, g, part);
+        for (int k = 0; k < kPose; ++k) pose[k] += zero_unless(drawn, part[k]);
         const F fields[10] = {g.mean.x, g.mean.y, g.mean.z, g.w, g.x, g.y, g.z, g.scale[0], g.scale[1], g.scale[2]};
         for (int k = 0; k < 10; ++k) store(lane[k], fields[k]);
         for (int l = 0; l < kLanes && first + l < end; ++l) {
             const int64_t i = first + l;
-            const bool drawn = records[i].tiles() > 0;  // hidden splats may have no finite derivative
-            for (int k = 0; k < 3; ++k) out.means[3 * i + k] = drawn ? lane[k][l] : 0.0f;
-            for (int k = 0; k < 4; ++k) out.quats[4 * i + k] = drawn ? lane[3 + k][l] : 0.0f;
-            for (int k = 0; k < 3; ++k) out.scales[3 * i + k] = drawn ? lane[7 + k][l] : 0.0f;
+            const bool shows = shown[l] > 0;
+            for (int k = 0; k < 3; ++k) out.means[3 * i + k] = shows ? lane[k][l] : 0.0f;
+            for (int k = 0; k < 4; ++k) out.quats[4 * i + k] = shows ? lane[3 + k][l] : 0.0f;
+            for (int k = 0; k < 3; ++k) out.scales[3 * i + k] = shows ? lane[7 + k][l] : 0.0f;
         }
     }
+    for (int k = 0; k < kPose; ++k) out.pose[begin / kSplatsPerTask * kPose + k] = sum(pose[k]);
 }
 
 }  // namespace

@@ -150,8 +150,10 @@ __global__ void __launch_bounds__(kThreads) draw_kernel(DrawJob job) {
     if (!pixel.inside) return;
     job.image.alpha[pixel.index] = 1.0f - light;
     job.image.depth[pixel.index] = depth;
-    for (int k = 0; k < C; ++k)
-        if (k < job.channels) job.image.colour[pixel.index * job.channels + k] = colour[k];
+    for (int k = 0; k < C && k < job.channels; ++k) {
+        const int64_t at = pixel.index * job.channels + k;
+        job.image.colour[at] = job.background ? avatar::AV_ISA::fma(light, job.background[at], colour[k]) : colour[k];
+    }
 }
 
 __device__ float warp_sum(float value) {
@@ -230,16 +232,23 @@ __global__ void __launch_bounds__(kThreads) draw_backward_kernel(DrawJob job) {
 __global__ void project_backward_kernel(Camera camera, Splats splats, const Record* records, const float* sums,
                                         SplatsGradient out) {
     const int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
-    if (i >= splats.count) return;
-    const bool drawn = records[i].tile_x1 > records[i].tile_x0;
+    const bool drawn = i < splats.count && records[i].tile_x1 > records[i].tile_x0;
     const float* m = sums + i * (kGeometryGradients + splats.channels);
     SplatGradient<float> g{};
+    float pose[kPose] = {};
     if (drawn) {
         const Pinhole<float> cam = pinhole(camera);
         const Splat<float> s = splat_at(splats, i);
         const Moments<float> moments{m[0], m[1], m[2], m[3], m[4], m[5], m[6]};
-        g = project_splat_backward(cam, s, project_splat(cam, s), moments);
+        const Projection<float> p = project_splat(cam, s);
+        g = project_splat_backward(cam, s, p, moments);
+        pose_gradient(s, p, g, pose);
     }
+    for (int k = 0; out.pose && k < kPose; ++k) {
+        const float all = warp_sum(pose[k]);
+        if (threadIdx.x % 32 == 0) atomicAdd(out.pose + k, all);
+    }
+    if (i >= splats.count) return;
     const float mean[3] = {g.mean.x, g.mean.y, g.mean.z}, quat[4] = {g.w, g.x, g.y, g.z};
     for (int k = 0; k < 3; ++k) out.means[3 * i + k] = mean[k], out.scales[3 * i + k] = g.scale[k];
     for (int k = 0; k < 4; ++k) out.quats[4 * i + k] = quat[k];

@@ -64,6 +64,7 @@ struct Projection {
     V3<F> local;                         // camera frame
     F inverse_z, slope_x, slope_y;       // slopes are bounded
     F qw, qx, qy, qz, inverse_length;    // unit quaternion
+    V3<F> turn_x, turn_y, turn_z;        // rows of the splat's rotation
     V3<F> axis_x, axis_y, axis_z;        // rows of camera rotation times splat rotation
     V3<F> scaled_x, scaled_y, scaled_z;  // the same, columns times scales
     V3<F> j0, j1;                        // projected axes, px
@@ -89,9 +90,9 @@ AV_HD Projection<F> project_splat(const Pinhole<F>& cam, const Splat<F>& s) {
     const F w = s.w * p.inverse_length, x = s.x * p.inverse_length, y = s.y * p.inverse_length,
             z = s.z * p.inverse_length;
     p.qw = w, p.qx = x, p.qy = y, p.qz = z;
-    const V3<F> q0{one - two * (y * y + z * z), two * (x * y - w * z), two * (x * z + w * y)};
-    const V3<F> q1{two * (x * y + w * z), one - two * (x * x + z * z), two * (y * z - w * x)};
-    const V3<F> q2{two * (x * z - w * y), two * (y * z + w * x), one - two * (x * x + y * y)};
+    const V3<F> q0 = p.turn_x = {one - two * (y * y + z * z), two * (x * y - w * z), two * (x * z + w * y)};
+    const V3<F> q1 = p.turn_y = {two * (x * y + w * z), one - two * (x * x + z * z), two * (y * z - w * x)};
+    const V3<F> q2 = p.turn_z = {two * (x * z - w * y), two * (y * z + w * x), one - two * (x * x + y * y)};
     p.axis_x = r[0] * q0 + r[1] * q1 + r[2] * q2;
     p.axis_y = r[3] * q0 + r[4] * q1 + r[5] * q2;
     p.axis_z = r[6] * q0 + r[7] * q1 + r[8] * q2;
@@ -151,6 +152,8 @@ struct SplatGradient {
     V3<F> mean;
     F w, x, y, z;
     F scale[3];
+    V3<F> local;                         // of the centre in the camera's frame
+    V3<F> scaled_x, scaled_y, scaled_z;  // of the scaled axes, see Projection
 };
 
 template <class F>
@@ -178,6 +181,8 @@ AV_HD SplatGradient<F> project_splat_backward(const Pinhole<F>& cam, const Splat
     const F local_x = slope_x * p.inverse_z, local_y = slope_y * p.inverse_z;
     const F inverse = slope_x * p.local.x + slope_y * p.local.y + (dot(d0, p.j0) + dot(d1, p.j1)) / p.inverse_z;
     const F local_z = m.z - inverse * p.inverse_z * p.inverse_z;
+    g.local = {local_x, local_y, local_z};
+    g.scaled_x = dx, g.scaled_y = dy, g.scaled_z = dz;
     const F* r = cam.r;
     g.mean = {r[0] * local_x + r[3] * local_y + r[6] * local_z, r[1] * local_x + r[4] * local_y + r[7] * local_z,
               r[2] * local_x + r[5] * local_y + r[8] * local_z};
@@ -205,6 +210,20 @@ AV_HD SplatGradient<F> project_splat_backward(const Pinhole<F>& cam, const Splat
     g.y = (gy - y * radial) * p.inverse_length;
     g.z = (gz - z * radial) * p.inverse_length;
     return g;
+}
+
+// What one splat adds to dL/dT_camera_world, rows of four: T moves its centre and turns its axes.
+template <class F>
+AV_HD void pose_gradient(const Splat<F>& s, const Projection<F>& p, const SplatGradient<F>& g, F out[12]) {
+    const F local[3] = {g.local.x, g.local.y, g.local.z};
+    const V3<F> scaled[3] = {g.scaled_x, g.scaled_y, g.scaled_z};
+    for (int k = 0; k < 3; ++k) {
+        const V3<F> row{scaled[k].x * s.scale[0], scaled[k].y * s.scale[1], scaled[k].z * s.scale[2]};
+        out[4 * k] = fma(local[k], s.mean.x, dot(row, p.turn_x));
+        out[4 * k + 1] = fma(local[k], s.mean.y, dot(row, p.turn_y));
+        out[4 * k + 2] = fma(local[k], s.mean.z, dot(row, p.turn_z));
+        out[4 * k + 3] = local[k];
+    }
 }
 
 }  // namespace AV_ISA

@@ -18,7 +18,6 @@ namespace avatar {
 namespace rasterize {
 namespace {
 
-constexpr int kSplatsPerTask = 4096;
 constexpr int kDigitBits = 12, kBuckets = 1 << kDigitBits;
 
 struct Key {
@@ -109,9 +108,17 @@ void draw(const DrawJob& job, int count, int32_t* tile_first, int32_t* tile_spla
 void draw_backward(const DrawJob& job, const Splats& splats, const SplatsGradient& gradient, int threads) {
     const Kernels& kernels = select_kernels();
     over_tiles(job, threads, [&](int tile, float* scratch) { kernels.draw_backward(job, tile, scratch); });
+    std::vector<float> poses(size_t(splats.count + kSplatsPerTask - 1) / kSplatsPerTask * kPose);
+    SplatsGradient parts = gradient;
+    parts.pose = poses.data();
     over_splats(splats.count, threads, [&](int begin, int end) {
-        kernels.project_backward(job.camera, splats, job.records, job.slots, gradient, begin, end);
+        kernels.project_backward(job.camera, splats, job.records, job.slots, parts, begin, end);
     });
+    for (int k = 0; k < kPose; ++k) {
+        double total = 0;
+        for (size_t i = k; i < poses.size(); i += kPose) total += poses[i];
+        gradient.pose[k] = float(total);
+    }
 }
 
 }  // namespace rasterize

@@ -22,7 +22,10 @@ def leaves(splats, dtype=torch.float32):
 
 
 def by_reference(splats, view):
-    return reference.rasterize(*splats, view=View(**{**view, "T_camera_world": view["T_camera_world"].double()}))
+    view = {**view, "T_camera_world": view["T_camera_world"].double()}
+    background = view.pop("background", None)
+    colour, alpha, depth = reference.rasterize(*splats, view=View(**view))
+    return colour if background is None else colour + (1 - alpha)[..., None] * background, alpha, depth
 
 
 def pixels_at_threshold(splats, view):
@@ -61,6 +64,29 @@ def test_picture_and_gradients_of_a_head_match_the_float64_reference(build, chan
     names = ("means", "quats", "scales", "opacities", "colours")
     errors = {name: relative_error(a.double(), b) for name, a, b in zip(names, gradients, wanted, strict=True)}
     assert max(errors.values()) < 1e-3, errors
+
+
+@pytest.mark.parametrize("channels", [3, 70])
+def test_background_and_camera_pose_match_and_get_gradients(build, channels):
+    *geometry, colours = head_scene(600)
+    splats = (*geometry, colours.repeat(1, 24)[:, :channels] * torch.linspace(0.5, 1, channels))
+    pose, behind = turned_view()["T_camera_world"], torch.rand(97, 110, channels)
+    upstream = torch.randn(97, 110, channels, generator=torch.Generator().manual_seed(3))
+    flipped = pixels_at_threshold(leaves(splats, torch.float64), turned_view())
+    results = []
+    for dtype, drawing in ((torch.float32, draw), (torch.float64, by_reference)):
+        some, (T, background) = leaves(splats, dtype), leaves((pose, behind), dtype)
+        view = {**turned_view(), "T_camera_world": T, "background": background}
+        colour, alpha, _ = drawing(some, view)
+        given = torch.where(flipped[..., None], 0.0, upstream)
+        gradients = torch.autograd.grad(
+            (colour, alpha), (T, background, *some), (given.to(dtype), given[..., 0].to(dtype))
+        )
+        results.append((colour[~flipped], *gradients))
+    (found, *found_gradients), (expected, *expected_gradients) = results
+    torch.testing.assert_close(found.double(), expected, rtol=0, atol=1e-4)
+    for a, b in zip(found_gradients, expected_gradients, strict=True):
+        assert relative_error(a.double(), b) < 1e-3
 
 
 def test_alpha_and_depth_alone_carry_gradients(build):
@@ -114,15 +140,20 @@ def test_gradient_of_the_smooth_rasterizer_equals_finite_differences(monkeypatch
     splats = [t[:4].double() for t in head_scene(4)]
     splats[2] = splats[2] * 0.2
     view = View(T_camera_world=torch.eye(4).double(), focal=(14.0, 15.0), center=(4.0, 4.5), size=(8, 9))
-    inputs = [t.clone().requires_grad_() for t in splats]
-    assert torch.autograd.gradcheck(lambda *s: reference.rasterize(*s, view=view), inputs, eps=1e-6, atol=1e-5)
+    inputs = [t.clone().requires_grad_() for t in (*splats, view.T_camera_world)]
+
+    def drawn(*given):
+        return reference.rasterize(*given[:5], view=view._replace(T_camera_world=given[5]))
+
+    assert torch.autograd.gradcheck(drawn, inputs, eps=1e-6, atol=1e-5)
 
 
 def test_registered_operator_keeps_the_laws_of_torch_library(build):
     splats = leaves(head_scene(40))
-    camera = [*torch.eye(4).flatten().tolist(), 50.0, 50.0, 16.0, 16.0]
+    pose, behind = leaves((torch.eye(4), torch.rand(32, 40, 3)))
+    arguments = (*splats, pose, behind, [50.0, 50.0, 16.0, 16.0], 32, 40)
     laws = ("test_schema", "test_autograd_registration", "test_faketensor")
-    torch.library.opcheck(torch.ops.avatar.rasterize_gaussians.default, (*splats, camera, 32, 40), test_utils=laws)
+    torch.library.opcheck(torch.ops.avatar.rasterize_gaussians.default, arguments, test_utils=laws)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
