@@ -41,7 +41,8 @@ class Operator:
 
 def _splats() -> dict[str, Tensor]:
     names = ("means", "quats", "scales", "opacities", "colours")
-    return dict(zip(names, head_scene(41), strict=True))
+    background = torch.rand(37, 41, 3, generator=torch.Generator().manual_seed(0))
+    return {**dict(zip(names, head_scene(41), strict=True)), "T_camera_world": torch.eye(4), "background": background}
 
 
 def _pictures() -> dict[str, Tensor]:
@@ -59,7 +60,8 @@ def _mesh() -> dict[str, Tensor]:
 
 
 def _no_rows(tensors: dict[str, Tensor]) -> dict[str, Any]:
-    return {name: tensor[:0] for name, tensor in tensors.items()}
+    whole = ("T_camera_world", "background")
+    return {name: tensor if name in whole else tensor[:0] for name, tensor in tensors.items()}
 
 
 def _no_pixels(height: int, width: int) -> Callable[[dict[str, Tensor]], dict[str, Any]]:
@@ -67,7 +69,9 @@ def _no_pixels(height: int, width: int) -> Callable[[dict[str, Tensor]], dict[st
 
 
 BAD_SIZES = ({"size": (-1, 4)}, {"size": (4, 10**6)}, {"size": (10**9, 10**9)})
-EMPTY_SIZES = tuple((lambda _, size=size: {"size": size}) for size in ((0, 0), (0, 7), (9, 0)))
+NO_PIXELS = ((0, 0), (0, 7), (9, 0))
+EMPTY_SIZES = tuple((lambda _, size=size: {"size": size}) for size in NO_PIXELS)
+EMPTY_PICTURES = tuple((lambda _, size=size: {"size": size, "background": None}) for size in NO_PIXELS)
 TINY, HUGE = 1e-20, 1e10
 
 OPERATORS = (
@@ -75,8 +79,8 @@ OPERATORS = (
         name="rasterize",
         call=rasterize,
         tensors=_splats,
-        others={"T_camera_world": torch.eye(4), "focal": (60.0, 55.0), "center": (20.0, 17.5), "size": (37, 41)},
-        empty=(_no_rows, *EMPTY_SIZES),
+        others={"focal": (60.0, 55.0), "center": (20.0, 17.5), "size": (37, 41)},
+        empty=(_no_rows, *EMPTY_PICTURES),
         refused=(
             *BAD_SIZES,
             {"focal": (0.0, 1.0)},
@@ -91,8 +95,10 @@ OPERATORS = (
             "scales": (0.0, TINY, HUGE, -0.01, 50.0, 1e38),
             "opacities": (0.0, -1.0, 1.0, 2.0, HUGE, TINY),
             "colours": (0.0, -1.0, HUGE),
+            "T_camera_world": (0.0, -1.0, HUGE, 1e38),
+            "background": (0.0, -1.0, HUGE),
         },
-        spreads={"colours": (0,)},
+        spreads={"colours": (0,), "background": (0,)},
     ),
     Operator(
         name="l1_ssim",

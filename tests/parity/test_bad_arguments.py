@@ -1,6 +1,6 @@
 """No argument crashes an operator: it is refused with a ValueError, or the result is defined.
 
-The operators stand in tests/parity/operators.py.
+The operators and what they are given stand in tests/parity/operators.py.
 """
 
 import subprocess
@@ -26,9 +26,8 @@ each_input = pytest.mark.parametrize(("operator", "name"), INPUTS, ids=label)
 each_float = pytest.mark.parametrize(("operator", "name"), FLOATS, ids=label)
 
 
-def turned(tensor):
-    """The last two dimensions swapped; one row longer where there is only one."""
-    return tensor.mT if tensor.ndim > 1 else torch.cat([tensor, tensor[:1]])
+def wider(tensor):
+    return torch.cat([tensor, tensor], -1)
 
 
 def leaves(tensors):
@@ -37,7 +36,8 @@ def leaves(tensors):
 
 def with_gradients(operator, tensors, **changes):
     """Outputs, and the gradients of all inputs that get one, by name."""
-    inputs = leaves({**tensors, **{k: v for k, v in changes.items() if isinstance(v, torch.Tensor)}})
+    kept = {name: tensor for name, tensor in tensors.items() if name not in changes}
+    inputs = leaves({**kept, **{k: v for k, v in changes.items() if isinstance(v, torch.Tensor)}})
     outputs = operator.run(inputs, **{k: v for k, v in changes.items() if k not in inputs})
     differentiable = [output for output in outputs if output.requires_grad]
     gradients = {}
@@ -65,7 +65,7 @@ def test_another_type_is_refused(build, operator, name):
 
 
 @each_input
-@pytest.mark.parametrize("change", [lambda t: t[None], lambda t: t[..., None], lambda t: t.flatten()[0], turned])
+@pytest.mark.parametrize("change", [lambda t: t[None], lambda t: t[..., None], lambda t: t.flatten()[0], wider])
 def test_another_shape_is_refused(build, operator, name, change):
     tensors = operator.tensors()
     with pytest.raises(ValueError, match=r"\w{4,}"):
@@ -129,6 +129,14 @@ def test_nothing_to_do_is_done(build, operator, change):
 def test_arguments_that_make_no_sense_are_refused(build, operator, change):
     with pytest.raises(ValueError, match=r"\w{4,}"):
         operator.run(operator.tensors(), **change)
+
+
+def test_more_work_than_an_index_can_count_is_refused():
+    (rasterize,) = [operator for operator in OPERATORS if operator.name == "rasterize"]
+    splats = {name: t[:1].repeat(9000, *[1] * (t.ndim - 1)) for name, t in rasterize.tensors().items() if len(t) == 41}
+    splats["scales"] = torch.full_like(splats["scales"], 1e3)
+    with pytest.raises(ValueError, match="tiles"):
+        rasterize.run(splats, T_camera_world=torch.eye(4), size=(16384, 16384))
 
 
 # Extremes of all inputs at once, many times: what nobody thought of. A crash ends only the child.
