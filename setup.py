@@ -16,7 +16,7 @@ from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
-from setuptools.errors import CompileError
+from setuptools.errors import CompileError, LinkError
 
 SOURCES = Path("cuda_ext")
 BASE_FLAGS = [
@@ -62,13 +62,20 @@ class BuildOps(build_ext):
 
     def build_extension(self, ext: Extension) -> None:
         try:
+            self._build(ext)
+        except (CompileError, LinkError) as error:
+            raise CompileError(
+                f"{error}\navatar._ops is not built: the operators in plain torch will be used, which are slow. "
+                "With a C++17 compiler (for example: apt install g++) install again; `avatar doctor` shows what is used"
+            ) from None
+
+    def _build(self, ext: Extension) -> None:
+        try:
             import nanobind
         except ImportError as error:
-            raise CompileError(
-                f"avatar._ops needs nanobind ({error}); the operators in plain torch will be used"
-            ) from None
+            raise CompileError(f"avatar._ops needs nanobind ({error})") from None
         if self.compiler.compiler_type == "msvc":
-            raise CompileError("avatar._ops needs GCC or Clang; the operators in plain torch will be used")
+            raise CompileError("avatar._ops needs GCC or Clang")
         x86 = platform.machine().lower() in ("x86_64", "amd64")
         base = [*BASE_FLAGS, *(["-DAV_X86"] if x86 else [])]
         checks = [*SANITIZE, SANITIZERS] if sanitized() else []

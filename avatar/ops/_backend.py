@@ -15,7 +15,8 @@ from typing import Any
 import torch
 
 _MEND = (
-    "build it with `python setup.py build_ext --inplace` (needs a C++17 compiler and `pip install nanobind setuptools`)"
+    "install a C++17 compiler (for example: apt install g++), then in the clone: "
+    "pip install nanobind setuptools && python setup.py build_ext --inplace"
 )
 
 
