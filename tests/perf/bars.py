@@ -3,8 +3,10 @@
 import importlib
 import importlib.util
 import inspect
+import itertools
+import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import torch
 
 from tests.perf import gsplat_torch
 from tests.perf.head_scene import head_scene, view_of_head
-from tests.perf.timing import Times, environment, milliseconds
+from tests.perf.timing import Times, environment, judged, milliseconds
 
 OTHER_MODULES = ("tests.perf.field_ops", "tests.perf.pipeline")
 _SETS = ("avx512", "avx2", "portable")
@@ -31,28 +33,41 @@ def machine() -> dict[str, Any]:
     return {"processor": name, "threads": torch.get_num_threads(), "torch": torch.__version__}
 
 
-def rows_of_other_modules(threads: int, repeats: int) -> dict[str, dict[str, Any]]:
-    """Each `measure_*` of the modules that bring their own rows: a mapping, at any depth, to times with `wall_ms`."""
+def rows_of_other_modules(given: dict[str, Sequence[int]]) -> dict[str, dict[str, Any]]:
+    """Each `measure_*` of the modules that bring their own rows, for each combination of what is given.
+
+    A function takes any of `threads, repeats, splats, size` and returns a mapping, at any depth, to times with
+    `wall_ms`. One that needs more (such as minutes of frames) is run by its own module.
+    """
     rows: dict[str, dict[str, Any]] = {}
-    given = {"threads": threads, "repeats": repeats}
     for name in OTHER_MODULES:
         if importlib.util.find_spec(name) is None:
             continue
-        module = importlib.import_module(name)
-        for label, measure in sorted(vars(module).items()):
-            if label.startswith("measure_") and getattr(measure, "__module__", "") == name:
-                wanted = inspect.signature(measure).parameters
-                found = measure(**{key: value for key, value in given.items() if key in wanted})
-                _flatten(label.removeprefix("measure_"), found, rows)
+        for label, measure in sorted(vars(importlib.import_module(name)).items()):
+            if not label.startswith("measure_") or getattr(measure, "__module__", "") != name:
+                continue
+            wanted = inspect.signature(measure).parameters
+            if any(p.default is p.empty and key not in given for key, p in wanted.items()):
+                continue
+            chosen = {key: values for key, values in given.items() if key in wanted}
+            for values in itertools.product(*chosen.values()):
+                call = dict(zip(chosen, values, strict=True))
+                size = "@".join(str(call[key]) for key in ("splats", "size") if key in call)
+                _flatten(f"{label.removeprefix('measure_')} {size}".strip(), measure(**call), rows)
     return rows
 
 
 def _flatten(label: str, found: Any, rows: dict[str, dict[str, Any]]) -> None:
-    if isinstance(found, dict) and "wall_ms" not in found and any(isinstance(v, dict) for v in found.values()):
-        for key, value in found.items():
-            _flatten(f"{label} {key}", value, rows)
-    else:
+    """Rows out of nested mappings; what is called "... native" and "... torch" becomes one row with a ratio."""
+    if not isinstance(found, dict) or "wall_ms" in found or not any(isinstance(v, dict) for v in found.values()):
         rows[label] = found if isinstance(found, dict) else {"value": found}
+        return
+    for key, value in found.items():
+        judge = found.get(f"{key.removesuffix('native')}torch") if key.endswith("native") else None
+        if judge is not None and "wall_ms" in value:
+            rows[f"{label} {key.removesuffix('native').strip(' ,')}".strip()] = judged(value, {"torch": judge})
+        elif not key.endswith(("torch", "torch over native")):
+            _flatten(f"{label} {key}", value, rows)
 
 
 def instruction_sets(measure: Callable[[int, int, int], dict[str, Times]], repeats: int) -> dict[str, dict[str, float]]:
@@ -98,6 +113,12 @@ def verdicts(results: dict[str, Any]) -> list[dict[str, Any]]:
         for mode in ("forward", "forward_backward"):
             slower = sets["avx2"][mode] / sets["avx512"][mode]
             asked.append((f"AVX2 over AVX-512, {mode}, best runs", round(slower, 2), "<=", 1.5))
+    for label, what, bound in (
+        ("motion_to_picture", "motion to picture", 25),
+        ("training_step", "a training step", 80),
+    ):
+        if row := rows.get(f"{label} 50000@512"):
+            asked.append((f"{what}, 50k@512, ms", row["wall_ms"], "<=", bound))
     return [
         {"what": what, "value": value, "bound": f"{sign} {bound}", "met": _met(value, sign, bound)}
         for what, value, sign, bound in asked
@@ -126,7 +147,7 @@ def as_text(results: dict[str, Any]) -> str:
     limits, where = results["limits"], results["machine"]
     lines = [
         f"{results['date']}  {where['processor']}, {where['threads']} threads, {results['ops']['instruction_set']}, "
-        f"torch {where['torch']}",
+        f"torch {where['torch']}; load {where['load'][0]} to {where['load'][1]} on {os.cpu_count()} cores",
         f"memory {limits['bandwidth_GB_s']} GB/s (triad), peak {limits['peak_GFLOP_s']} GFLOP/s (matrix product)",
         "",
         f"{'':44}" + "".join(f"{title:>{width}}" for title, _, width in _COLUMNS),
