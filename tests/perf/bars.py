@@ -142,6 +142,16 @@ _COLUMNS = (
 )
 
 
+def row_lines(name: str, row: dict[str, Any]) -> list[str]:
+    """One row of the table, and what else it says."""
+    if "wall_ms" not in row:
+        return [f"{name:44} {row}"]
+    cells = "".join(f"{row.get(key, '-'):>{width}}" for _, key, width in _COLUMNS)
+    known = {key for _, key, _ in _COLUMNS} | {"runs", "judges", "roofline", "counts"}
+    more = {key: value for key, value in row.items() if key not in known}
+    return [f"{name:44}{cells}", *([f"    {more}"] if more else [])]
+
+
 def as_text(results: dict[str, Any]) -> str:
     """Everything for a terminal."""
     limits, where = results["limits"], results["machine"]
@@ -152,15 +162,7 @@ def as_text(results: dict[str, Any]) -> str:
         "",
         f"{'':44}" + "".join(f"{title:>{width}}" for title, _, width in _COLUMNS),
     ]
-    for name, row in results["rows"].items():
-        if "wall_ms" in row:
-            cells = "".join(f"{row.get(key, '-'):>{width}}" for _, key, width in _COLUMNS)
-            lines.append(f"{name:44}{cells}")
-            known = {key for _, key, _ in _COLUMNS} | {"runs", "judges", "roofline", "counts"}
-            more = {key: value for key, value in row.items() if key not in known}
-            lines += [f"    {more}"] if more else []
-        else:
-            lines.append(f"{name:44} {row}")
+    lines += [line for name, row in results["rows"].items() for line in row_lines(name, row)]
     lines += ["", "instruction sets, 50000@512, best ms (forward, forward + backward):"]
     for name, times in results["instruction_sets"].items():
         lines.append(f"  {name:10} {times['forward']:8} {times['forward_backward']:8}")

@@ -101,6 +101,7 @@ def main() -> None:
     for size in sizes:
         for splats in all_splats:
             rows.update(rasterizer_rows(splats, size, options, limits))
+            print(f"measured {splats}@{size}", file=sys.stderr)
         rows[f"l1_ssim forward_backward @{size}"] = picture_row(size, options.repeats, limits)
         rows[f"rasterize_mesh 9800@{size}"] = mesh_row(size, options, limits)
     rows.update(
