@@ -1,4 +1,4 @@
-# make setup | demo | test | check | cuda-check | bench        (all from a fresh clone, on a machine without a GPU)
+# make setup | demo | test | check | cuda-check | sanitize | bench      (all from a fresh clone, on a machine without a GPU)
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 NATIVE := $(shell find cuda_ext -name '*.cpp' -o -name '*.h' -o -name '*.cu' 2>/dev/null)
 
-.PHONY: setup demo test check cuda-check bench format clean
+.PHONY: setup demo test check cuda-check sanitize bench format clean
 
 setup: $(READY)
 
@@ -38,6 +38,10 @@ check: $(READY)
 
 cuda-check: $(READY)
 	$(BIN)/python -m tests.perf.cuda_check
+
+# The tests of the kernels, on a build that stops at the first wrong access or undefined operation.
+sanitize: $(READY)
+	$(BIN)/python -m tests.perf.sanitize
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

@@ -3,6 +3,7 @@
 Without a compiler (or with one that is neither GCC nor Clang) the package installs all the same, without the library.
 The CUDA half is built where nvcc and a GPU are found, for that GPU; AVATAR_CUDA=1 builds it wherever nvcc is, for all
 architectures, and AVATAR_CUDA=0 never. It links the CUDA runtime statically, so the library loads without a driver.
+AVATAR_SANITIZE=1 builds the CPU half with AddressSanitizer and UBSan, for `make sanitize`, which puts it elsewhere.
 """
 
 import os
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
-from setuptools.errors import CompileError
+from setuptools.errors import CompileError, LinkError
 
 SOURCES = Path("cuda_ext")
 BASE_FLAGS = [
@@ -30,6 +31,9 @@ BASE_FLAGS = [
 AVX2 = ["-mavx2", "-mfma", "-mbmi", "-mbmi2"]
 AVX512 = [*AVX2, "-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mprefer-vector-width=512"]
 QUIET = ["-Wno-uninitialized", "-Wno-maybe-uninitialized"]  # false alarms of GCC 12 in its own AVX-512 header
+# Not nanobind itself: it is not ours to test. A cast of a float that does not fit is no part of "undefined" in GCC.
+SANITIZE = ["-O1", "-g1", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all"]
+SANITIZERS = "-fsanitize=address,undefined,float-cast-overflow"
 # By their names: *_cpu.cpp are vector loops, *.cu are CUDA, everything else is compiled once.
 VECTOR_LOOPS = sorted(SOURCES.glob("*/*_cpu.cpp"))
 PLAIN = sorted({*SOURCES.rglob("*.cpp")} - {*VECTOR_LOOPS})
@@ -37,11 +41,16 @@ CUDA = sorted(SOURCES.glob("*/*.cu"))
 ARCHITECTURES = (75, 80, 86, 89, 90, 100, 120)
 
 
+def sanitized() -> bool:
+    """Whether this build is to find errors of memory and arithmetic instead of being fast."""
+    return os.environ.get("AVATAR_SANITIZE", "0") not in ("", "0")
+
+
 def cuda_compiler() -> tuple[str, Path] | None:
     """The path of nvcc and of its toolkit's libraries, if the CUDA half is to be built."""
     wanted = os.environ.get("AVATAR_CUDA", "")
     nvcc = shutil.which("nvcc") or shutil.which("/usr/local/cuda/bin/nvcc")
-    if nvcc is None or wanted == "0" or (not wanted and not Path("/dev/nvidia0").exists()):
+    if nvcc is None or wanted == "0" or sanitized() or (not wanted and not Path("/dev/nvidia0").exists()):
         return None
     plan = subprocess.run([nvcc, "--dryrun", "-c", "x.cu"], capture_output=True, text=True, check=False).stderr
     top = re.search(r"^#\$ TOP=(.*)$", plan, re.MULTILINE)
@@ -53,15 +62,23 @@ class BuildOps(build_ext):
 
     def build_extension(self, ext: Extension) -> None:
         try:
+            self._build(ext)
+        except (CompileError, LinkError) as error:
+            raise CompileError(
+                f"{error}\navatar._ops is not built: the operators in plain torch will be used, which are slow. "
+                "With a C++17 compiler (for example: apt install g++) install again; `avatar doctor` shows what is used"
+            ) from None
+
+    def _build(self, ext: Extension) -> None:
+        try:
             import nanobind
         except ImportError as error:
-            raise CompileError(
-                f"avatar._ops needs nanobind ({error}); the operators in plain torch will be used"
-            ) from None
+            raise CompileError(f"avatar._ops needs nanobind ({error})") from None
         if self.compiler.compiler_type == "msvc":
-            raise CompileError("avatar._ops needs GCC or Clang; the operators in plain torch will be used")
+            raise CompileError("avatar._ops needs GCC or Clang")
         x86 = platform.machine().lower() in ("x86_64", "amd64")
         base = [*BASE_FLAGS, *(["-DAV_X86"] if x86 else [])]
+        checks = [*SANITIZE, SANITIZERS] if sanitized() else []
         root = Path(nanobind.source_dir()).parent
         include = [str(root / "include"), str(root / "ext" / "robin_map" / "include"), *self.compiler.include_dirs]
         include += self.include_dirs or []
@@ -79,8 +96,8 @@ class BuildOps(build_ext):
         nanobind_flags = ["-DNB_COMPACT_ASSERTIONS", "-DNDEBUG", "-fno-strict-aliasing"]
         jobs = [(root / "src" / "nb_combined.cpp", "nanobind", nanobind_flags)]
         builds = {"portable": [], "avx2": AVX2, "avx512": [*AVX512, *QUIET]} if x86 else {"portable": []}
-        jobs += [(source, name, flags) for source in VECTOR_LOOPS for name, flags in builds.items()]
-        jobs += [(source, "plain", ["-fno-strict-aliasing"]) for source in PLAIN]
+        jobs += [(source, name, [*flags, *checks]) for source in VECTOR_LOOPS for name, flags in builds.items()]
+        jobs += [(source, "plain", ["-fno-strict-aliasing", *checks]) for source in PLAIN]
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             objects = list(pool.map(compiled, jobs))
         self.compiler.link_shared_object(
@@ -109,7 +126,9 @@ class BuildOps(build_ext):
     @staticmethod
     def _link_flags() -> list[str]:
         if platform.system() == "Darwin":
-            return ["-Wl,-dead_strip", "-undefined", "dynamic_lookup"]
+            return ["-Wl,-dead_strip", "-undefined", "dynamic_lookup", *([SANITIZERS] if sanitized() else [])]
+        if sanitized():
+            return ["-pthread", SANITIZERS]
         return ["-static-libstdc++", "-static-libgcc", "-Wl,--gc-sections", "-Wl,-s", "-pthread"]
 
 

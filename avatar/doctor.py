@@ -92,14 +92,12 @@ def _native() -> list[Finding]:
     from avatar import ops
 
     facts = ops.describe()
-    native = facts.get("backend") == "native"
-    detail = ", ".join(f"{key} {value}" for key, value in facts.items() if key != "remedy" and value not in (None, ""))
-    remedy = (
-        ""
-        if native
-        else str(facts.get("remedy") or "install a C++ compiler, then: pip install --force-reinstall avatar")
-    )
-    return [Finding(name="kernels", state="ok" if native else "slow", detail=detail, remedy=remedy)]
+    if facts["backend"] == "native":
+        cuda = "CPU and CUDA" if facts["cuda_kernels"] else "CPU only"
+        detail = f"compiled, {cuda}, instruction set {facts['instruction_set']}, {facts['threads']} threads"
+        return [Finding(name="kernels", state="ok", detail=detail)]
+    detail = f"the slow reference in plain torch is in use: {facts['why']}"
+    return [Finding(name="kernels", state="slow", detail=detail, remedy=facts["mend"])]
 
 
 def _optional() -> list[Finding]:

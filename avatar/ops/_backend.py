@@ -1,10 +1,12 @@
 """Find the compiled library once, when it is first asked for, and say what was found.
 
 `AVATAR_OPS=reference` forces the plain torch operators, `AVATAR_OPS=native` makes a missing library an error;
-`AVATAR_OPS_ISA=avx2` or `portable` forces a lower instruction set, which tests use.
+`AVATAR_OPS_ISA=avx2` or `portable` forces a lower instruction set, which tests use, and `AVATAR_OPS_LIBRARY=FILE` loads
+another build of the library, such as the one of `make sanitize`.
 """
 
 import importlib
+import importlib.util
 import os
 from functools import lru_cache
 from types import ModuleType
@@ -13,7 +15,8 @@ from typing import Any
 import torch
 
 _MEND = (
-    "build it with `python setup.py build_ext --inplace` (needs a C++17 compiler and `pip install nanobind setuptools`)"
+    "install a C++17 compiler (for example: apt install g++), then in the clone: "
+    "pip install nanobind setuptools && python setup.py build_ext --inplace"
 )
 
 
@@ -21,9 +24,20 @@ _MEND = (
 def _load() -> tuple[ModuleType | None, str]:
     """The compiled module, or None and why there is none."""
     try:
+        if file := os.environ.get("AVATAR_OPS_LIBRARY"):
+            return _load_file(file), ""
         return importlib.import_module("avatar._ops"), ""
     except ImportError as error:
         return None, str(error)
+
+
+def _load_file(file: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location("avatar._ops", file)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"AVATAR_OPS_LIBRARY={file} is no extension module")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def native() -> ModuleType | None:
@@ -39,6 +53,11 @@ def native() -> ModuleType | None:
     if module is None and wanted == "native":
         raise RuntimeError(f"AVATAR_OPS=native, but the compiled operators do not load ({reason}); {_MEND}")
     return module
+
+
+# What torch.compiler.assume_constant_result does, without its import of the compiler (a second): torch.compile asks
+# for the library once instead of tracing how it is found, which it cannot.
+vars(native)["_dynamo_marked_constant"] = True
 
 
 def describe() -> dict[str, Any]:

@@ -40,7 +40,12 @@ def gaussian_blur(image: Float[Tensor, "h w c"], sigma: float) -> Float[Tensor, 
 
 def _separable(planes: Float[Tensor, "n 1 h w"], kernel: Float[Tensor, "k"]) -> Float[Tensor, "n 1 a b"]:
     """Convolve rows, then columns; without padding."""
-    return conv2d(conv2d(planes, kernel.view(1, 1, 1, -1)), kernel.view(1, 1, -1, 1))
+    # As channels of one picture: on a CPU, torch takes 20 times longer for a batch of single planes (887 and 41 ms for
+    # 15 planes of 512x512, both ways).
+    count = len(planes)
+    rows, columns = kernel.view(1, 1, 1, -1).expand(count, 1, 1, -1), kernel.view(1, 1, -1, 1).expand(count, 1, -1, 1)
+    picture = planes.movedim(0, 1)
+    return conv2d(conv2d(picture, rows, groups=count), columns, groups=count).movedim(0, 1)
 
 
 def ssim_map(a: Float[Tensor, "h w c"], b: Float[Tensor, "h w c"], *, padded: bool) -> Float[Tensor, "y x c"]:

@@ -1,5 +1,6 @@
 """Draw a triangle mesh into a z-buffer. OpenCV camera axes, pixel centres at (column + 0.5, row + 0.5)."""
 
+import math
 from types import ModuleType
 
 import numpy as np
@@ -35,10 +36,12 @@ def rasterize_mesh(
         along z in metres (0 where there is none). Of two triangles at the same depth, the first one is seen.
 
     Raises:
-        ValueError: if shapes do not fit or a face names a vertex that does not exist.
+        ValueError: if shapes or devices do not fit, a face names a vertex that does not exist, or the camera is none.
     """
     _check(vertices_camera, faces, size)
     intrinsics = (float(focal[0]), float(focal[1]), float(center[0]), float(center[1]))
+    if not all(map(math.isfinite, intrinsics)) or min(intrinsics[:2]) <= 0:
+        raise ValueError(f"focal {intrinsics[:2]} must be positive and center {intrinsics[2:]} finite")
     module = native()
     points = vertices_camera.detach().cpu()
     if module is None or points.dtype != torch.float32:
@@ -69,6 +72,8 @@ def _check(vertices: Tensor, faces: Tensor, size: tuple[int, int]) -> None:
         raise ValueError(f"vertices_camera must be float [v 3], is {vertices.dtype} {tuple(vertices.shape)}")
     if faces.ndim != 2 or faces.shape[1] != 3 or faces.is_floating_point():
         raise ValueError(f"faces must be integers [f 3], is {faces.dtype} {tuple(faces.shape)}")
+    if vertices.device != faces.device:
+        raise ValueError(f"vertices_camera is on {vertices.device}, faces on {faces.device}")
     if min(size) < 0 or max(size) > 16384:
         raise ValueError(f"size {tuple(size)} must be within 0 and 16384 pixels")
     if len(faces) and (int(faces.min()) < 0 or int(faces.max()) >= len(vertices)):

@@ -15,6 +15,7 @@ from avatar.ops._backend import native
 from avatar.ops.reference import View
 
 _MAX_PIXELS = 16384
+_MAX_SLOTS = 2**31 - 1  # pairs of splat and tile are counted in 32 bits
 
 
 def rasterize(  # noqa: PLR0913, PLR0917 - five fields of a splat and the four of a pinhole camera
@@ -89,6 +90,8 @@ def _checked_view(
 ) -> View:
     if tuple(T_camera_world.shape) != (4, 4):
         raise ValueError(f"T_camera_world has shape {tuple(T_camera_world.shape)}, not (4, 4)")
+    if T_camera_world.is_meta or not T_camera_world.is_floating_point():
+        raise ValueError(f"T_camera_world is {T_camera_world.dtype} on {T_camera_world.device}; it must hold numbers")
     fx, fy, cx, cy = (float(v) for v in (*focal, *center))
     if not all(map(math.isfinite, (fx, fy, cx, cy))) or min(fx, fy) <= 0:
         raise ValueError(f"focal {(fx, fy)} must be positive and center {(cx, cy)} finite")
@@ -146,6 +149,8 @@ def rasterize_gaussians(means, quats, scales, opacities, colours, pose, backgrou
     records = means.new_empty(count, module.RECORD_FLOATS)
     where = (pose.flatten().tolist(), lens, (height, width))
     slots = module.rasterize_project(*where, _pointers(splats), count, channels, records.data_ptr(), threads)
+    if slots > _MAX_SLOTS:
+        raise ValueError(f"{count} splats touch {slots} tiles in all, more than {_MAX_SLOTS}; draw a smaller picture")
     tiles = -(-height // module.TILE) * -(-width // module.TILE)
     tile_first = torch.empty(tiles + 1, dtype=torch.int32)
     tile_splats = torch.empty(slots, dtype=torch.int32)

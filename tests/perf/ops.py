@@ -1,78 +1,85 @@
-"""Median times of the native operators on a scene shaped like a head: `python -m tests.perf.ops [--json FILE]`."""
+"""One table of all native operators on a scene shaped like a head: times, ratios to the judges, share of the machine.
+
+`python -m tests.perf.ops [--quick] [--json FILE]`; `make bench` runs all of it. The judges are plain torch and, after
+`pip install --no-deps gsplat==1.5.3`, gsplat's torch code (see tests/perf/gsplat_torch.py). A ratio is the judge's best
+run over our median, so other load on the machine makes it smaller, not larger.
+"""
 
 import argparse
+import datetime
 import json
-import statistics
-import time
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from avatar import ops
-from tests.perf.head_scene import draw, head_scene, view_of_head
+from avatar.ops import reference
+from tests.perf import bars, gsplat_torch, roofline
+from tests.perf.head_scene import Splats, draw, head_scene, view_of_head
+from tests.perf.picture_ops import mesh_row, picture_row
+from tests.perf.timing import Row, Times, judged, milliseconds
 
-SPLATS = (10_000, 50_000)
-SIZES = (256, 512)
-
-
-def milliseconds(work: Callable[[], object], repeats: int) -> dict[str, float]:
-    """Median wall and processor time of `work`; the second adds all threads up and hardly depends on other load."""
-    work()
-    wall, processor = [], []
-    for _ in range(repeats):
-        start, start_cpu = time.perf_counter(), time.process_time()
-        work()
-        wall.append(time.perf_counter() - start)
-        processor.append(time.process_time() - start_cpu)
-    return {
-        "wall_ms": round(1e3 * statistics.median(wall), 2),
-        "best_ms": round(1e3 * min(wall), 2),
-        "cpu_ms": round(1e3 * statistics.median(processor), 2),
-    }
+SPLATS, SIZES = (10_000, 50_000, 100_000), (256, 512)
+MODES = ("forward", "forward_backward")
 
 
-def measure_rasterizer(splats: int, size: int, repeats: int) -> dict[str, dict[str, float]]:
-    """Forward, and forward with backward, of `ops.rasterize.rasterize`."""
-    scene = head_scene(splats)
-    view = view_of_head(size)
-
-    def forward() -> torch.Tensor:
-        return draw(scene, view)[0]
-
+def passes(rasterizer: Callable[..., Any], scene: Splats, view: dict[str, Any]) -> dict[str, Callable[[], object]]:
+    """Forward, and forward with backward to all five inputs, of something that draws colour first."""
     leaves = [tensor.clone().requires_grad_() for tensor in scene]
-    upstream = torch.randn(size, size, 3, generator=torch.Generator().manual_seed(1))
+    upstream = torch.randn(*view["size"], 3, generator=torch.Generator().manual_seed(1))
+
+    def forward() -> None:
+        with torch.no_grad():
+            rasterizer(scene, view)
 
     def both() -> None:
-        colour, _, _ = draw(leaves, view)
-        torch.autograd.grad(colour, leaves, upstream)
+        torch.autograd.grad(rasterizer(leaves, view)[0], leaves, upstream)
 
-    return {"forward": milliseconds(forward, repeats), "forward_backward": milliseconds(both, repeats)}
-
-
-def measure_picture(size: int, repeats: int) -> dict[str, float]:
-    """Forward with backward of `ops.image.l1_ssim`."""
-    generator = torch.Generator().manual_seed(0)
-    image = torch.rand(size, size, 3, generator=generator).requires_grad_()
-    target = torch.rand(size, size, 3, generator=generator)
-    weight = torch.rand(size, size, generator=generator)
-
-    def work() -> None:
-        difference, similarity = ops.image.l1_ssim(image, target, weight)
-        torch.autograd.grad(difference - similarity, image)
-
-    return milliseconds(work, repeats)
+    return {"forward": forward, "forward_backward": both}
 
 
-def measure_mesh(size: int, repeats: int) -> dict[str, float]:
-    """A sphere of 9,800 triangles that fills most of the picture."""
-    u, v = torch.meshgrid(torch.linspace(0, 6.2832, 71), torch.linspace(0, 3.1416, 71), indexing="ij")
-    ball = torch.stack([u.cos() * v.sin(), v.cos(), u.sin() * v.sin()], -1).reshape(-1, 3) * 0.1
-    corner = (torch.arange(70)[:, None] * 71 + torch.arange(70)).reshape(-1)
-    faces = torch.cat([corner[:, None] + torch.tensor(offsets) for offsets in ([0, 1, 71], [1, 72, 71])])
-    vertices = ball + torch.tensor([0.0, 0.0, 0.55])
-    focal, center = (2.0 * size, 2.0 * size), (size / 2, size / 2)
-    return milliseconds(lambda: ops.mesh.rasterize_mesh(vertices, faces, focal, center, (size, size)), repeats)
+def reference_passes(scene: Splats, view: dict[str, Any]) -> dict[str, Callable[[], object]]:
+    """The reference, band after band of 32 rows: its backward pass over a whole picture does not fit into memory."""
+    (height, width), (cx, cy), band = view["size"], view["center"], reference.TILE
+    crops = [
+        {**view, "center": (cx, cy - top), "size": (min(band, height - top), width)} for top in range(0, height, band)
+    ]
+    works = [
+        passes(lambda splats, crop: reference.rasterize(*splats, view=reference.View(**crop)), scene, crop)
+        for crop in crops
+    ]
+    return {mode: lambda mode=mode: [work[mode]() for work in works] for mode in MODES}
+
+
+def measure_rasterizer(splats: int, size: int, repeats: int) -> dict[str, Times]:
+    """Forward, and forward with backward, of `ops.rasterize.rasterize`."""
+    works = passes(draw, head_scene(splats), view_of_head(size))
+    return {mode: milliseconds(work, repeats) for mode, work in works.items()}
+
+
+def rasterizer_rows(splats: int, size: int, options: argparse.Namespace, limits: dict[str, float]) -> dict[str, Row]:
+    """One row for forward and one for forward with backward."""
+    scene, view = head_scene(splats), view_of_head(size)
+    counts = roofline.scene_counts(scene, view)
+    ours = measure_rasterizer(splats, size, options.repeats)
+    judges: dict[str, dict[str, Times]] = {mode: {} for mode in MODES}
+    if not options.quick:
+        for mode, work in reference_passes(scene, view).items():
+            judges[mode]["torch"] = milliseconds(work, 1)
+    if gsplat_torch.available():
+        for mode, work in passes(gsplat_torch.rasterizer(), scene, view).items():
+            judges[mode]["gsplat"] = milliseconds(work, 2 if options.quick else 3)
+    rows = {mode: judged(ours[mode], judges[mode]) for mode in MODES}
+    forward, both = (ours[mode]["wall_ms"] for mode in MODES)
+    # The second row shows the share of its backward half, whose time is the difference.
+    for mode, part, took in (("forward", "forward", forward), ("forward_backward", "backward", both - forward)):
+        name = f"rasterize {part}"
+        rows[mode].update(roofline.shares(name, counts, max(took, 1e-3), limits), roofline=name, counts=counts)
+    return {f"rasterize {mode} {splats}@{size}": row for mode, row in rows.items()}
 
 
 def main() -> None:
@@ -80,17 +87,40 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=20)
+    parser.add_argument("--quick", action="store_true", help="50,000 splats at 512 px only, without the slow judges")
     options = parser.parse_args()
+    if "OMP_WAIT_POLICY" not in os.environ:
+        # Torch's threads must not spin while they wait: on a busy machine that slows the judges tenfold.
+        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+        os.execv(sys.executable, [sys.executable, "-m", "tests.perf.ops", *sys.argv[1:]])
     torch.set_num_threads(options.threads)
-    results: dict[str, object] = {"ops": ops.describe()}
-    for size in SIZES:
-        for splats in SPLATS:
-            for mode, times in measure_rasterizer(splats, size, options.repeats).items():
-                results[f"rasterize {mode} {splats}@{size}"] = times
-        results[f"l1_ssim forward_backward @{size}"] = measure_picture(size, options.repeats)
-        results[f"rasterize_mesh 9800@{size}"] = measure_mesh(size, options.repeats)
-    for name, value in results.items():
-        print(f"{name:42s} {value}")
+    load = os.getloadavg()[:1]
+    limits = roofline.machine_limits()
+    rows: dict[str, Row] = {}
+    all_splats, sizes = ((50_000,), (512,)) if options.quick else (SPLATS, SIZES)
+    for size in sizes:
+        for splats in all_splats:
+            rows.update(rasterizer_rows(splats, size, options, limits))
+            print(f"measured {splats}@{size}", file=sys.stderr)
+        rows[f"l1_ssim forward_backward @{size}"] = picture_row(size, options.repeats, limits)
+        rows[f"rasterize_mesh 9800@{size}"] = mesh_row(size, options, limits)
+    rows.update(
+        bars.rows_of_other_modules(
+            {"threads": [options.threads], "repeats": [options.repeats], "splats": all_splats, "size": sizes}
+        )
+    )
+    results = {
+        "date": datetime.date.today().isoformat(),
+        "machine": {**bars.machine(), "load": [round(value, 1) for value in (*load, os.getloadavg()[0])]},
+        "ops": ops.describe(),
+        "limits": limits,
+        "rows": rows,
+        "needs": {name: need.formula() for name, need in roofline.NEEDS.items()},
+        "instruction_sets": bars.instruction_sets(measure_rasterizer, options.repeats),
+        "tile_list_of_gsplat_s": None if options.quick else bars.gsplat_tile_list_seconds(),
+    }
+    results["bars"] = bars.verdicts(results)
+    print(bars.as_text(results))
     if options.json:
         options.json.write_text(json.dumps(results, indent=1))
 
