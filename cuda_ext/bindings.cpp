@@ -10,6 +10,7 @@ NB_MODULE(_ops, m) {
 #else
     m.attr("CUDA") = false;
 #endif
+    avatar::bind_hashgrid(m);
     avatar::bind_image(m);
     avatar::bind_mesh(m);
     avatar::bind_rasterize(m);
