@@ -29,5 +29,6 @@ void bind_hashgrid(nb::module_&);
 void bind_image(nb::module_&);
 void bind_mesh(nb::module_&);
 void bind_rasterize(nb::module_&);
+void bind_raymarch(nb::module_&);
 
 }  // namespace avatar

@@ -14,4 +14,5 @@ NB_MODULE(_ops, m) {
     avatar::bind_image(m);
     avatar::bind_mesh(m);
     avatar::bind_rasterize(m);
+    avatar::bind_raymarch(m);
 }
