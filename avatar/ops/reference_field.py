@@ -111,7 +111,9 @@ def march(  # noqa: PLR0917 - rays, grid and spacing, as the compiled operator t
         points = origins[alive] + middle * directions[alive]
         cell = ((points - low) * (cells / (high - low))).floor().long().clamp(min=0).minimum(cells - 1)
         kept = alive[occupied[tuple(cell.T)]]
-        rays.append(kept), numbers.append(torch.full_like(kept, k)), starts.append(t0[kept]), ends.append(t1[kept])
+        found = (kept, torch.full_like(kept, k), t0[kept], t1[kept])
+        for column, values in zip((rays, numbers, starts, ends), found, strict=True):
+            column.append(values)
     if not rays:
         nothing = origins.new_empty(0)
         return torch.zeros(len(origins), 2, dtype=torch.long).to(origins.device), nothing.long(), nothing, nothing

@@ -8,7 +8,7 @@ from avatar.ops import raymarch, reference_field
 from avatar.ops.raymarch import Marching
 
 BAND = 1e-3  # cells and steps: nearer to a border, a sample may fall to the other side
-BOX = {"low": (-1.0, -0.5, 0.0), "high": (1.0, 0.75, 1.5)}
+LOW, HIGH = (-1.0, -0.5, 0.0), (1.0, 0.75, 1.5)
 NAN, INF = math.nan, math.inf
 
 
@@ -52,7 +52,7 @@ def candidates(rays, occupied, marching):
 @pytest.mark.parametrize("rays", [0, 1, 300])
 def test_samples_match_the_float64_reference(build, rays, cone):
     lines, occupied = bundle(rays), head_grid()
-    marching = Marching(step=0.02, near=0.1, far=1.5, cone=cone, **BOX)
+    marching = Marching(step=0.02, near=0.1, far=1.5, cone=cone, low=LOW, high=HIGH)
     packed, ray, starts, ends = raymarch.march(*lines[:2], occupied, marching, lines[2])
     assert packed.shape == (rays, 2) and int(packed[:, 1].sum()) == len(ray)
     assert torch.equal(ray, torch.arange(rays).repeat_interleave(packed[:, 1]))
@@ -74,7 +74,7 @@ def test_samples_match_the_float64_reference(build, rays, cone):
 
 
 def test_march_of_the_reference_is_what_stepping_by_hand_finds():
-    marching = Marching(step=0.25, cone=0.5, low=(0.0,) * 3, high=(4.0, 1.0, 1.0))
+    marching = Marching(step=0.25, cone=0.5, low=(0.0, 0.0, 0.0), high=(4.0, 1.0, 1.0))
     occupied = torch.tensor([True, False, True, True])[:, None, None]
     rays = (torch.tensor([[-0.25, 0.5, 0.5]]), torch.tensor([[1.0, 0.0, 0.0]]), torch.zeros(1))
     expected, start = [], 0.25
@@ -182,7 +182,7 @@ def test_results_do_not_depend_on_the_number_of_threads(build):
     try:
         for threads in (1, 3):
             torch.set_num_threads(threads)
-            packed, _, starts, ends = raymarch.march(*rays[:2], head_grid(), Marching(step=0.01, **BOX))
+            packed, _, starts, ends = raymarch.march(*rays[:2], head_grid(), Marching(step=0.01, low=LOW, high=HIGH))
             densities = torch.sin(starts * 40).requires_grad_()
             out = raymarch.composite(densities, starts[:, None], starts, ends, packed)
             gradient = torch.autograd.grad(out[0].sum() + out[2].sum(), densities)
@@ -218,7 +218,7 @@ def test_blending_compiles_without_a_graph_break():
 
 def test_marching_compiles_without_a_graph_break(monkeypatch):
     monkeypatch.setattr(torch._dynamo.config, "capture_dynamic_output_shape_ops", True)
-    rays, occupied, marching = bundle(7), head_grid(), Marching(step=0.05, **BOX)
+    rays, occupied, marching = bundle(7), head_grid(), Marching(step=0.05, low=LOW, high=HIGH)
 
     def lengths(origins, directions):
         _, _, starts, ends = raymarch.march(origins, directions, occupied, marching)
@@ -247,11 +247,11 @@ def test_what_does_not_fit_is_refused():
     samples = scene([2, 3], 3)
     for packed in ([[0, 2], [2, 4]], [[0, 2], [1, 3]], [[-1, 2], [2, 3]], [[0, -1], [0, 5]], [[2**62, 2**62], [0, 1]]):
         with pytest.raises(ValueError, match="packed must name"):
-            raymarch.composite(*samples[:4], torch.tensor(packed))
+            raymarch.composite(samples[0], samples[1], samples[2], samples[3], torch.tensor(packed))
     with pytest.raises(ValueError, match="packed must be"):
-        raymarch.composite(*samples[:4], samples[4].int())
+        raymarch.composite(samples[0], samples[1], samples[2], samples[3], samples[4].int())
     with pytest.raises(ValueError, match="ends is"):
-        raymarch.composite(*samples[:3], samples[3][:2], samples[4])
+        raymarch.composite(samples[0], samples[1], samples[2], samples[3][:2], samples[4])
 
 
 def test_occupancy_follows_the_densities():
@@ -268,13 +268,17 @@ def test_occupancy_follows_the_densities():
 @pytest.mark.skipif(not ops.describe()["cuda_kernels"], reason="the library is built without its CUDA half")
 @pytest.mark.parametrize("channels", [1, 3, 20])
 def test_cuda_kernels_march_and_blend_as_the_cpu_kernels_do(channels):
-    rays, occupied, marching = bundle(1000), head_grid(), Marching(step=0.02, cone=0.01, **BOX)
-    counts = [raymarch.march(*(t.to(d) for t in rays[:2]), occupied.to(d), marching)[0][:, 1] for d in ("cpu", "cuda")]
+    rays, occupied, marching = bundle(1000), head_grid(), Marching(step=0.02, cone=0.01, low=LOW, high=HIGH)
+    counts = []
+    for device in ("cpu", "cuda"):
+        origins, directions = (t.to(device) for t in rays[:2])
+        counts.append(raymarch.march(origins, directions, occupied.to(device), marching)[0][:, 1])
     assert ((counts[0] - counts[1].cpu()).abs() <= 1).float().mean() > 0.95
     samples, results = scene([0, 5, 0, 16, 17, 1, 400], channels), []
     for device in ("cpu", "cuda"):
         leaves = [t.to(device).requires_grad_() for t in samples[:2]]
-        out = raymarch.composite(leaves[0], leaves[1], *(t.to(device) for t in samples[2:]))
+        starts, ends, packed = (t.to(device) for t in samples[2:])
+        out = raymarch.composite(leaves[0], leaves[1], starts, ends, packed)
         upstream = [torch.randn(o.shape, generator=torch.Generator().manual_seed(0)).to(device) for o in out]
         results.append([t.detach().cpu() for t in (*out, *torch.autograd.grad(out, leaves, upstream))])
     for found, expected in zip(results[1], results[0], strict=True):
