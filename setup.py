@@ -30,7 +30,7 @@ BASE_FLAGS = [
 # Loops over vectors are compiled once for each instruction set; the library picks one when it is loaded.
 AVX2 = ["-mavx2", "-mfma", "-mbmi", "-mbmi2"]
 AVX512 = [*AVX2, "-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mprefer-vector-width=512"]
-QUIET = ["-Wno-uninitialized", "-Wno-maybe-uninitialized"]  # false alarms of GCC 12 in its own AVX-512 header
+QUIET = ["-Wno-uninitialized", "-Wno-maybe-uninitialized"]  # false alarms of GCC 12 in its own headers
 # Not nanobind itself: it is not ours to test. A cast of a float that does not fit is no part of "undefined" in GCC.
 SANITIZE = ["-O1", "-g1", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all"]
 SANITIZERS = "-fsanitize=address,undefined,float-cast-overflow"
@@ -95,7 +95,7 @@ class BuildOps(build_ext):
             base.append("-DAV_CUDA")
         nanobind_flags = ["-DNB_COMPACT_ASSERTIONS", "-DNDEBUG", "-fno-strict-aliasing"]
         jobs = [(root / "src" / "nb_combined.cpp", "nanobind", nanobind_flags)]
-        builds = {"portable": [], "avx2": AVX2, "avx512": [*AVX512, *QUIET]} if x86 else {"portable": []}
+        builds = {"portable": [], "avx2": [*AVX2, *QUIET], "avx512": [*AVX512, *QUIET]} if x86 else {"portable": []}
         jobs += [(source, name, [*flags, *checks]) for source in VECTOR_LOOPS for name, flags in builds.items()]
         jobs += [(source, "plain", ["-fno-strict-aliasing", *checks]) for source in PLAIN]
         with ThreadPoolExecutor(os.cpu_count()) as pool:

@@ -1,6 +1,6 @@
 """Operators: tensors in, tensors out. Each native one has a twin in plain torch that says what it computes."""
 
-from avatar.ops import gaussians, image, mesh, rasterize, rotation
+from avatar.ops import gaussians, hashgrid, image, mesh, rasterize, raymarch, rotation
 from avatar.ops._backend import describe
 
-__all__ = ["describe", "gaussians", "image", "mesh", "rasterize", "rotation"]
+__all__ = ["describe", "gaussians", "hashgrid", "image", "mesh", "rasterize", "raymarch", "rotation"]

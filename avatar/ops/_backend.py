@@ -60,6 +60,14 @@ def native() -> ModuleType | None:
 vars(native)["_dynamo_marked_constant"] = True
 
 
+def compiled_for(tensor: torch.Tensor) -> bool:
+    """Whether operators on tensors like this one run compiled: float32, on a device that the library was built for."""
+    module = native()
+    if module is None or tensor.dtype != torch.float32:
+        return False
+    return tensor.device.type == "cpu" or (tensor.device.type == "cuda" and bool(module.CUDA))
+
+
 def describe() -> dict[str, Any]:
     """Which operators are used here: backend, instruction set, threads, cuda, and how to mend a missing library."""
     module = native()
