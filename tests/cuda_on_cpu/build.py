@@ -1,13 +1,15 @@
 """Compile the CUDA sources with a plain C++ compiler into a library that runs them on the CPU, for tests.
 
-It is `avatar._ops` with its CUDA half: every `.cu` file of `cuda_ext/`, unchanged, against the headers beside this
-file. `python -m tests.cuda_on_cpu.build` builds it and says where it is; AVATAR_CUDA_ON_CPU_FLAGS adds flags, for
-example `-fsanitize=address`. Objects are kept in `build/cuda_on_cpu` and made again when what they are made of changes.
+It is `avatar._ops` with its CUDA half: every `.cu` file of `cuda_ext/` against the headers beside this file, with no
+change but to launches `kernel<<<...>>>(...)`, which are no C++. `python -m tests.cuda_on_cpu.build` builds it and says
+where it is; AVATAR_CUDA_ON_CPU_FLAGS adds flags, for example `-fsanitize=address`. Objects are kept in
+`build/cuda_on_cpu` and made again when what they are made of changes.
 """
 
 import hashlib
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sysconfig
@@ -19,8 +21,9 @@ from types import ModuleType
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 SOURCES = ROOT / "cuda_ext"
-FLAGS = ["-std=c++17", "-O2", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-fno-strict-aliasing", "-pthread"]
+FLAGS = ["-std=c++17", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-fno-strict-aliasing", "-pthread"]
 FLAGS += ["-DAV_CUDA", "-DNDEBUG", "-DNB_COMPACT_ASSERTIONS", "-Wno-uninitialized", "-Wno-maybe-uninitialized"]
+LAUNCH = re.compile(r"([\w:]+(?:<[^<>]*>)?)\s*<<<(.*?)>>>\s*\((\s*\))?", re.DOTALL)
 # nvcc reads CUDA's header by itself and defines this name.
 AS_CUDA = ["-x", "c++", "-D__CUDACC__", "-include", "cuda_runtime.h"]
 
@@ -36,14 +39,30 @@ def missing() -> str:
     return ""
 
 
+def without_launches(source: str) -> str:
+    """The same source with each launch as a call."""
+
+    def call(match: re.Match[str]) -> str:
+        return f"cuda_on_cpu::Configured({match[2]})({match[1]}{match[3] or ', '}"
+
+    return LAUNCH.sub(call, source)
+
+
 def compiled(source: Path, flags: list[str], headers: bytes, folder: Path) -> Path:
     """The object file of one source."""
-    command = ["g++", *flags, *(AS_CUDA if source.suffix == ".cu" else []), "-c", str(source)]
+    # What is not of CUDA is only linked along, and need not be fast.
+    kind = ["-O2", *AS_CUDA] if source.suffix == ".cu" else ["-O2" if source.parent == HERE else "-O0"]
+    command = ["g++", *flags, f"-I{source.parent}", *kind, "-c"]
     key = hashlib.sha256(headers + source.read_bytes() + " ".join(command).encode()).hexdigest()[:16]
     target = folder / f"{source.stem}-{key}.o"
     if not target.exists():
-        for old in folder.glob(f"{source.stem}-*.o"):
+        for old in folder.glob(f"{source.stem}-*"):
             old.unlink()
+        if source.suffix == ".cu":
+            translated = target.with_suffix(".cu")
+            translated.write_text(f'#line 1 "{source}"\n{without_launches(source.read_text())}')
+            source = translated
+        command.append(str(source))
         unfinished = target.with_suffix(f".{os.getpid()}")
         subprocess.run([*command, "-o", str(unfinished)], check=True)
         unfinished.replace(target)

@@ -202,18 +202,44 @@ struct cudaLaunchConfig_t {
     unsigned numAttrs = 0;
 };
 
+namespace cuda_on_cpu {
+
+inline cudaError_t& last_error() {
+    static cudaError_t error = cudaSuccess;
+    return error;
+}
+
+// What build.py makes of kernel<<<grid, block, shared, stream>>>(arguments).
+struct Configured {
+    cudaLaunchConfig_t config;
+    Configured(dim3 grid, dim3 block, size_t shared = 0, cudaStream_t stream = nullptr)
+        : config{grid, block, shared, stream} {}
+
+    template <class... P, class... A>
+    void operator()(void (*kernel)(P...), A&&... arguments) const {
+        // Each thread gets its own copy of the arguments, as in CUDA.
+        if (config.dynamicSmemBytes)
+            last_error() = cudaErrorInvalidValue;
+        else if (!run(config.gridDim, config.blockDim, [&] { kernel(P(arguments)...); }))
+            last_error() = cudaErrorLaunchFailure;
+    }
+};
+
+}  // namespace cuda_on_cpu
+
+inline cudaError_t cudaGetLastError() { return std::exchange(cuda_on_cpu::last_error(), cudaSuccess); }
+inline cudaError_t cudaPeekAtLastError() { return cuda_on_cpu::last_error(); }
+
 template <class... P, class... A>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(P...), A&&... arguments) {
-    if (config->dynamicSmemBytes) return cudaErrorInvalidValue;
-    // Each thread gets its own copy of the arguments, as in CUDA.
-    const bool done = cuda_on_cpu::run(config->gridDim, config->blockDim, [&] { kernel(P(arguments)...); });
-    return done ? cudaSuccess : cudaErrorLaunchFailure;
+    const cuda_on_cpu::Configured launch(config->gridDim, config->blockDim, config->dynamicSmemBytes);
+    launch(kernel, std::forward<A>(arguments)...);
+    return cudaGetLastError();
 }
 
 inline const char* cudaGetErrorString(cudaError_t error) {
     return error == cudaErrorLaunchFailure ? cuda_on_cpu::report() : "invalid argument";
 }
-inline cudaError_t cudaGetLastError() { return cudaSuccess; }
 inline cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind, cudaStream_t = nullptr) {
     std::memcpy(to, from, bytes);
     return cudaSuccess;
