@@ -278,6 +278,7 @@ __global__ void __launch_bounds__(kBucketThreads) bucket_kernel(TileJob job, Buc
     const Pixel corner(job.camera, tile, 0);
     const unsigned patches = mine ? patches_touched(own.r, float(corner.corner_x), float(corner.corner_y)) : 0;
     const int count = stream.collect(begin, patches);
+    if (!count) return;  // the whole warp
     float light = 0, remaining = 0;
     for (int step = 0; step < count + kWarp - 1; ++step) {
         if (step % kWarp == 0) stream.load(job, begin, tile, step + lane, count);

@@ -4,6 +4,8 @@ import subprocess
 
 import pytest
 import torch
+from torch._subclasses import FakeTensorMode
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 from avatar.ops import reference
 from avatar.ops.reference import View
@@ -104,7 +106,8 @@ def test_large_splats_that_a_warp_lists_together_match():
 
 
 @pytest.mark.parametrize(
-    ("x", "y", "opacity"), [(44.5, 5.5, 0.02), (29.5, 20.5, 0.9), (2.5, 37.5, 0.9), (45.0, 38.0, 0.9), (-0.6, 3.0, 0.9)]
+    ("x", "y", "opacity"),
+    [(44.5, 13.5, 0.02), (29.5, 20.5, 0.9), (2.5, 37.5, 0.9), (45.0, 38.0, 0.9), (-0.6, 3.0, 0.9)],
 )
 def test_a_small_splat_at_the_border_matches(x, y, opacity):
     """The lanes of its patch that have no pixel work on pixels that other lanes collected."""
@@ -161,6 +164,19 @@ def test_pictures_with_more_tiles_than_16_bits_number_are_drawn():
     expected, _, _ = by_reference([t.double() for t in splats], small)
     torch.testing.assert_close(colour[16000:, :96].double(), expected, rtol=0, atol=1e-4)
     assert alpha[:15000].max() == 0
+
+
+def test_fake_tensors_on_cuda_get_the_shapes_of_the_kernels():
+    splats, size = scene(33, 5), (33, 65)
+    arguments = (torch.eye(4), None, [60.0, 60.0, 30.0, 15.0], *size)
+    with device.cuda_on_cpu():
+        found = torch.ops.avatar.rasterize_gaussians(*splats, *arguments)
+    with FakeTensorMode(shape_env=ShapeEnv()):
+        fakes = [torch.empty(t.shape, device="cuda") for t in splats]
+        expected = torch.ops.avatar.rasterize_gaussians(*fakes, torch.eye(4), *arguments[1:])
+    shapes = [[tuple(t.shape) for t in some[:5]] for some in (found, expected)]
+    assert shapes[0] == shapes[1]
+    assert [(t.dtype, t.ndim) for t in found] == [(t.dtype, t.ndim) for t in expected]
 
 
 def test_launches_are_read_as_calls():
