@@ -30,7 +30,11 @@ AV_HD float maximum(float a, float b) { return a < b ? b : a; }
 AV_HD float square_root(float a) { return ::sqrtf(a); }
 AV_HD float fma(float a, float b, float c) { return ::fmaf(a, b, c); }    // a b + c
 AV_HD float fnma(float a, float b, float c) { return ::fmaf(-a, b, c); }  // c - a b
+#if defined(__CUDA_ARCH__)
+AV_HD float reciprocal(float a) { return __fdividef(1.0f, a); }  // 2 ulp below 2^126
+#else
 AV_HD float reciprocal(float a) { return 1.0f / a; }
+#endif
 AV_HD float exp2(float a) { return ::exp2f(a); }
 AV_HD float select(bool m, float a, float b) { return m ? a : b; }
 AV_HD bool less(float a, float b) { return a < b; }

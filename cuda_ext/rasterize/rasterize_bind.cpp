@@ -78,34 +78,45 @@ void rasterize_backward(const Pose& pose, const Intrinsics& in, const Size& size
 namespace device = rasterize::on_device;
 
 int64_t cuda_project(const Pose& pose, const Intrinsics& in, const Size& size, const Five& p, int count, int channels,
-                     const Two& records_and_ends, Pointer scratch, size_t scratch_bytes, Pointer stream) {
-    return device::project(camera(pose, in, size), splats(p, count, channels), at<Record>(records_and_ends[0]),
-                           at<int32_t>(records_and_ends[1]), at<void>(scratch), scratch_bytes, at<void>(stream));
+                     Pointer records, Pointer workspace, Pointer stream) {
+    return device::project(camera(pose, in, size), splats(p, count, channels), at<device::DeviceRecord>(records),
+                           at<void>(workspace), at<void>(stream));
 }
 
-// lists: two buffers of keys, two of splats, and the first slot of each tile.
-void cuda_draw(const Size& size, const Two& records_and_ends, int count, Pointer colours, int channels,
-               Pointer background, int64_t slots, const Five& lists, Pointer scratch, size_t scratch_bytes,
-               const Three& image, Pointer stream) {
-    DrawJob job{};
-    job.camera = camera({}, {}, size);
-    job.records = at<Record>(records_and_ends[0]);
+// workspaces: the projection's and the lists' own.
+int cuda_list(const Size& size, Pointer records, int count, int64_t pairs, const Two& tile_splats, Pointer tile_first,
+              const Two& workspaces, Pointer stream) {
+    int32_t* const buffers[2] = {at<int32_t>(tile_splats[0]), at<int32_t>(tile_splats[1])};
+    return device::list_tiles(camera({}, {}, size), at<device::DeviceRecord>(records), count, pairs,
+                              at<void>(workspaces[0]), buffers, at<int32_t>(tile_first), at<void>(workspaces[1]),
+                              at<void>(stream));
+}
+
+// state: records, first slot and splats of the tiles.
+device::TileJob tile_job(const Camera& camera, const Three& state, Pointer colours, int channels, const Three& image) {
+    device::TileJob job{};
+    job.camera = camera;
+    job.records = at<device::DeviceRecord>(state[0]);
+    job.tile_first = at<int32_t>(state[1]), job.tile_splats = at<int32_t>(state[2]);
     job.colours = at<float>(colours), job.channels = channels;
-    job.background = at<float>(background);
     job.image = {at<float>(image[0]), at<float>(image[1]), at<float>(image[2])};
-    const device::Lists l{{at<int64_t>(lists[0]), at<int64_t>(lists[1])},
-                          {at<int32_t>(lists[2]), at<int32_t>(lists[3])},
-                          at<int32_t>(lists[4]),
-                          at<void>(scratch),
-                          scratch_bytes};
-    device::draw(job, count, at<int32_t>(records_and_ends[1]), slots, l, at<void>(stream));
+    return job;
+}
+
+void cuda_draw(const Size& size, const Three& state, Pointer colours, int channels, Pointer background,
+               const Three& image, Pointer stream) {
+    device::TileJob job = tile_job(camera({}, {}, size), state, colours, channels, image);
+    job.background = at<float>(background);
+    device::draw(job, at<void>(stream));
 }
 
 void cuda_backward(const Pose& pose, const Intrinsics& in, const Size& size, const Five& p, int count, int channels,
-                   const Three& state, const Three& image, const Three& gradient, Pointer sums, const Six& out,
-                   Pointer stream) {
-    device::draw_backward(backward_job(pose, in, size, p, channels, state, image, gradient, sums),
-                          splats(p, count, channels), splats_gradient(out), at<void>(stream));
+                   const Three& state, int64_t pairs, const Three& image, const Three& gradient, const Six& out,
+                   Pointer workspace, Pointer stream) {
+    device::TileJob job = tile_job(camera(pose, in, size), state, p[4], channels, image);
+    job.gradient = {at<float>(gradient[0]), at<float>(gradient[1]), at<float>(gradient[2])};
+    device::draw_backward(job, splats(p, count, channels), pairs, splats_gradient(out), at<void>(workspace),
+                          at<void>(stream));
 }
 #endif
 
@@ -121,9 +132,13 @@ void bind_rasterize(nb::module_& m) {
     m.def("rasterize_backward", &rasterize_backward, Released());
 #if defined(AV_CUDA)
     m.attr("CUDA_MAX_CHANNELS") = device::kMaxChannels;
+    m.attr("CUDA_RECORD_FLOATS") = int(sizeof(device::DeviceRecord) / sizeof(float));
     m.def("cuda_tiles", &device::tiles);
-    m.def("cuda_scratch_bytes", &device::scratch_bytes);
+    m.def("cuda_project_bytes", &device::project_bytes);
+    m.def("cuda_list_bytes", &device::list_bytes);
+    m.def("cuda_backward_bytes", &device::backward_bytes);
     m.def("cuda_project", &cuda_project, Released());
+    m.def("cuda_list", &cuda_list, Released());
     m.def("cuda_draw", &cuda_draw, Released());
     m.def("cuda_backward", &cuda_backward, Released());
 #endif

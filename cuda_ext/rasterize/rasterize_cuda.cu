@@ -1,16 +1,14 @@
-// Gaussian rasteriser on a CUDA device: the formulas of rasterize_math.h, one thread for a splat or for a pixel.
+// Gaussian rasteriser on a CUDA device, first half: from splats to lists of splats for each tile, front to back.
 //
-// Tiles of 16x16 pixels are blocks of threads; pairs of (tile, splat) are sorted by tile and depth with one radix sort
-// (Kerbl et al. 2023). The way back runs front to back, as on the CPU, and needs only the picture. Sums over pixels
-// are made within a warp, then added with atomics, so gradients are not bit for bit repeatable.
+// The splats are sorted by depth before they are paired with tiles, and the pairs by a stable sort of 16-bit tile keys:
+// far less to move than 64-bit keys of all pairs (Kerbl et al. 2023). A tile is paired with a splat only if the ellipse
+// alpha >= 1/255 reaches into it, row of tiles by row (the idea of Speedy-Splat, Hanson et al. 2025, and of FlashGS,
+// Feng et al. 2025). The host waits once, for the number of pairs, while the device goes on sorting.
 
 #include <cub/device/device_radix_sort.cuh>
 #include <cub/device/device_scan.cuh>
-#include <stdexcept>
-#include <string>
 
-#include "rasterize_cuda.h"
-#include "rasterize_math.h"
+#include "rasterize_device.h"
 
 namespace avatar {
 namespace rasterize {
@@ -19,15 +17,8 @@ namespace {
 
 using namespace avatar::AV_ISA;
 
-constexpr int kSide = 16, kThreads = kSide * kSide, kLinear = 256;
-
-void check(cudaError_t status, const char* what) {
-    if (status != cudaSuccess) throw std::runtime_error(std::string(what) + ": " + cudaGetErrorString(status));
-}
-
-int blocks_for(int64_t items) { return int((items + kLinear - 1) / kLinear); }
-
-__host__ __device__ int columns_of(int width) { return (width + kSide - 1) / kSide; }
+constexpr uint32_t kHidden = 0xffffffffu;  // as a depth it comes last
+constexpr int kRowsOfLane = 8;             // of tiles, that one lane lists alone
 
 __device__ Pinhole<float> pinhole(const Camera& c) {
     Pinhole<float> p;
@@ -38,11 +29,8 @@ __device__ Pinhole<float> pinhole(const Camera& c) {
 }
 
 __device__ Splat<float> splat_at(const Splats& s, int64_t i) {
-    return {{s.means[3 * i], s.means[3 * i + 1], s.means[3 * i + 2]},
-            s.quats[4 * i],
-            s.quats[4 * i + 1],
-            s.quats[4 * i + 2],
-            s.quats[4 * i + 3],
+    const float4 q = make_float4(s.quats[4 * i], s.quats[4 * i + 1], s.quats[4 * i + 2], s.quats[4 * i + 3]);
+    return {{s.means[3 * i], s.means[3 * i + 1], s.means[3 * i + 2]},   q.x, q.y, q.z, q.w,
             {s.scales[3 * i], s.scales[3 * i + 1], s.scales[3 * i + 2]}};
 }
 
@@ -56,181 +44,221 @@ __device__ bool tile_range(float center, float reach, int pixels, uint16_t& firs
     return true;
 }
 
-__global__ void project_kernel(Camera camera, Splats splats, Record* records, int32_t* tile_counts) {
-    const int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
-    if (i >= splats.count) return;
-    const Projection<float> p = project_splat(pinhole(camera), splat_at(splats, i));
-    Record r{};
-    r.x = p.mean_x, r.y = p.mean_y, r.l11 = p.l11, r.l12 = p.l12, r.l22 = p.l22, r.z = p.local.z;
-    const float opacity = splats.opacities[i];
-    r.log_opacity = log2f(opacity > 1e-30f ? opacity : 1e-30f);
-    for (int k = 0; k < 3; ++k) r.colour[k] = splats.channels == 3 ? splats.colours[3 * i + k] : 0.0f;
-    const float spread = (r.log_opacity - kLogMinAlpha) * kInverseWhite2;
-    const bool seen = r.z > kNear && r.z < 1e30f && opacity == opacity && spread > 0 && spread < 1e3f &&
-                      p.determinant < 1e30f &&
-                      tile_range(r.x, sqrtf(spread * p.a), camera.width, r.tile_x0, r.tile_x1) &&
-                      tile_range(r.y, sqrtf(spread * p.c), camera.height, r.tile_y0, r.tile_y1);
-    if (!seen) r.tile_x0 = r.tile_x1 = r.tile_y0 = r.tile_y1 = 0;
-    records[i] = r;
-    tile_counts[i] = (r.tile_x1 - r.tile_x0) * (r.tile_y1 - r.tile_y0);
+struct Columns {
+    int first, last;  // half open
+};
+
+// The tiles of one row that the ellipse reaches into.
+__device__ Columns tiles_in_row(const DeviceRecord& r, int row) {
+    const Span<float> span = columns_in_rows(r, float(row * kSide), kSide);
+    if (!(span.low <= span.high)) return {0, 0};
+    const float low = ceilf((span.low - 0.5f - float(kSide - 1)) / kSide), high = floorf((span.high - 0.5f) / kSide);
+    const int first = int(fmaxf(low, float(r.tile_x0))), last = int(fminf(high, float(r.tile_x1) - 1.0f)) + 1;
+    return {first, last > first ? last : first};
 }
 
-__global__ void list_kernel(const Record* records, const int32_t* ends, int count, int columns, int64_t* keys,
-                            int32_t* splats) {
-    const int i = blockIdx.x * blockDim.x + threadIdx.x;
-    if (i >= count) return;
-    const Record& r = records[i];
-    int32_t at = i ? ends[i - 1] : 0;
-    for (int y = r.tile_y0; y < r.tile_y1; ++y)
-        for (int x = r.tile_x0; x < r.tile_x1; ++x, ++at) {
-            keys[at] = int64_t(y * columns + x) << 32 | uint32_t(__float_as_int(r.z));
-            splats[at] = i;
+struct Projected {  // of each splat; `sorted` and `ends` follow the order of depth
+    uint32_t *depths = nullptr, *sorted = nullptr;
+    int32_t *index = nullptr, *order = nullptr, *counts = nullptr, *ends = nullptr;
+    unsigned long long* pairs;
+    char* scratch;
+    size_t scratch_bytes, bytes;
+
+    Projected(void* memory, int count) {
+        size_t sort = 0, scan = 0;
+        check(cub::DeviceRadixSort::SortPairs(nullptr, sort, depths, sorted, index, order, count), "size of the sort");
+        check(cub::DeviceScan::InclusiveSum(nullptr, scan, ends, ends, count), "size of the scan");
+        scratch_bytes = sort > scan ? sort : scan;
+        Workspace w(memory);
+        depths = w.take<uint32_t>(count), sorted = w.take<uint32_t>(count);
+        index = w.take<int32_t>(count), order = w.take<int32_t>(count);
+        counts = w.take<int32_t>(count), ends = w.take<int32_t>(count);
+        pairs = w.take<unsigned long long>(1);
+        scratch = w.take<char>(int64_t(scratch_bytes));
+        bytes = w.bytes();
+    }
+};
+
+__device__ DeviceRecord record_of(const Projection<float>& p, float opacity) {
+    DeviceRecord r{};
+    r.x = p.mean_x, r.y = p.mean_y, r.l11 = p.l11, r.l12 = p.l12, r.l22 = p.l22, r.z = p.local.z;
+    r.log_opacity = log2f(opacity > 1e-30f ? opacity : 1e-30f);
+    r.inverse_l11 = 1.0f / p.l11;
+    const float spread = (r.log_opacity - kLogMinAlpha) * kInverseWhite2, ratio = p.l12 / p.l22;
+    r.reach_y = sqrtf(maximum(spread, 0.0f) * p.c);
+    r.lean = -ratio / sqrtf(avatar::AV_ISA::fma(ratio, ratio, 1.0f)) * r.reach_y;
+    return r;
+}
+
+__global__ void __launch_bounds__(kLinearThreads)
+    project_kernel(Camera camera, Splats splats, DeviceRecord* records, Projected out) {
+    const int i = int(blockIdx.x * blockDim.x + threadIdx.x);
+    int count = 0;
+    if (i < splats.count) {
+        const Projection<float> p = project_splat(pinhole(camera), splat_at(splats, i));
+        const float opacity = splats.opacities[i];
+        DeviceRecord r = record_of(p, opacity);
+        for (int k = 0; k < 3; ++k) r.colour[k] = splats.channels == 3 ? splats.colours[3 * int64_t(i) + k] : 0.0f;
+        const float spread = (r.log_opacity - kLogMinAlpha) * kInverseWhite2;
+        const bool seen = r.z > kNear && r.z < 1e30f && opacity == opacity && spread > 0 && spread < 1e3f &&
+                          p.determinant < 1e30f &&
+                          tile_range(r.x, sqrtf(spread * p.a), camera.width, r.tile_x0, r.tile_x1) &&
+                          tile_range(r.y, r.reach_y, camera.height, r.tile_y0, r.tile_y1);
+        for (int row = r.tile_y0; seen && row < r.tile_y1; ++row) {
+            const Columns c = tiles_in_row(r, row);
+            count += c.last - c.first;
         }
+        if (!count) r.tile_x0 = r.tile_x1 = r.tile_y0 = r.tile_y1 = 0;
+        records[i] = r;
+        out.depths[i] = count ? __float_as_uint(r.z) : kHidden;  // bits of positive floats grow with their values
+        out.index[i] = i;
+        out.counts[i] = count;
+    }
+    unsigned long long all = count;
+    for (int step = kWarp / 2; step; step /= 2) all += __shfl_xor_sync(kAllLanes, all, step);
+    if (threadIdx.x % kWarp == 0 && all) atomicAdd(out.pairs, all);
+}
+
+__global__ void __launch_bounds__(kLinearThreads) counts_by_depth_kernel(int count, Projected p) {
+    const int s = int(blockIdx.x * blockDim.x + threadIdx.x);
+    if (s < count) p.ends[s] = p.counts[p.order[s]];
+}
+
+template <class Key>
+struct Pairs {
+    Key* keys[2];
+    char* scratch;
+    size_t scratch_bytes = 0, bytes;
+
+    Pairs(void* memory, int64_t pairs) {
+        cub::DoubleBuffer<Key> k(nullptr, nullptr);
+        cub::DoubleBuffer<int32_t> v(nullptr, nullptr);
+        check(cub::DeviceRadixSort::SortPairs(nullptr, scratch_bytes, k, v, pairs), "size of the sort of tiles");
+        Workspace w(memory);
+        keys[0] = w.take<Key>(pairs), keys[1] = w.take<Key>(pairs);
+        scratch = w.take<char>(int64_t(scratch_bytes));
+        bytes = w.bytes();
+    }
+};
+
+// Writes pairs of one splat and tiles of some rows to [next, end); returns where the next ones go.
+template <class Key>
+struct Writer {
+    Key* keys;
+    int32_t* splats;
+    int columns;
+
+    __device__ int row(Columns c, int y, int splat, int next, int end) const {
+        for (int x = c.first; x < c.last && next < end; ++x, ++next) {
+            keys[next] = Key(y * columns + x);
+            splats[next] = splat;
+        }
+        return next;
+    }
+
+    // All lanes of a warp for one splat, a row each.
+    __device__ int rows_of_warp(const DeviceRecord& r, int splat, int next, int end) const {
+        const int lane = threadIdx.x % kWarp;
+        for (int top = r.tile_y0; top < r.tile_y1; top += kWarp) {
+            const int y = top + lane;
+            const Columns c = y < r.tile_y1 ? tiles_in_row(r, y) : Columns{0, 0};
+            int before = c.last - c.first;  // becomes a running sum over the lanes
+            for (int step = 1; step < kWarp; step *= 2) {
+                const int other = __shfl_up_sync(kAllLanes, before, step);
+                if (lane >= step) before += other;
+            }
+            row(c, y, splat, next + before - (c.last - c.first), end);
+            next += __shfl_sync(kAllLanes, before, kWarp - 1);
+        }
+        return next;
+    }
+};
+
+// A lane lists its own splat if that is small; the warp shares the rows of tiles of large ones, which hold up nobody.
+template <class Key>
+__global__ void __launch_bounds__(kLinearThreads)
+    list_kernel(const DeviceRecord* records, int count, int tiles, Projected p, Writer<Key> out) {
+    const int s = int(blockIdx.x * blockDim.x + threadIdx.x), lane = threadIdx.x % kWarp;
+    const int splat = s < count ? p.order[s] : 0, end = s < count ? p.ends[s] : 0;
+    int next = s && s < count ? p.ends[s - 1] : 0;
+    int rows = 0;
+    if (next < end) {
+        const DeviceRecord r = load_record(records + splat);
+        rows = r.tile_y1 - r.tile_y0;
+        for (int y = r.tile_y0; rows <= kRowsOfLane && y < r.tile_y1; ++y)
+            next = out.row(tiles_in_row(r, y), y, splat, next, end);
+    }
+    for (unsigned large = __ballot_sync(kAllLanes, rows > kRowsOfLane); large; large &= large - 1) {
+        const int owner = __ffs(int(large)) - 1, its = __shfl_sync(kAllLanes, splat, owner);
+        const int from = __shfl_sync(kAllLanes, next, owner), to = __shfl_sync(kAllLanes, end, owner);
+        const int after = out.rows_of_warp(load_record(records + its), its, from, to);
+        if (lane == owner) next = after;
+    }
+    // Should rounding differ from the count's, what is missing is filled with pairs that belong to no tile.
+    for (; next < end; ++next) {
+        out.keys[next] = Key(tiles);
+        out.splats[next] = splat;
+    }
 }
 
 // first[tile] is where the sorted keys reach that tile.
-__global__ void tile_first_kernel(const int64_t* keys, int64_t slots, int tiles, int32_t* first) {
+template <class Key>
+__global__ void __launch_bounds__(kLinearThreads)
+    tile_first_kernel(const Key* keys, int64_t pairs, int tiles, int32_t* first) {
     const int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
-    if (i > slots) return;
-    const int tile = i < slots ? int(keys[i] >> 32) : tiles, before = i ? int(keys[i - 1] >> 32) : -1;
+    if (i > pairs) return;
+    const int tile = i < pairs ? int(keys[i]) : tiles, before = i ? int(keys[i - 1]) : -1;
     for (int t = before + 1; t <= tile; ++t) first[t] = int32_t(i);
 }
 
-struct Pixel {
-    int x, y;
-    int64_t index;
-    bool inside;
+// Keys run to `tiles`, the key of no tile.
+bool short_keys(int tiles) { return tiles <= 0xffff; }
 
-    __device__ explicit Pixel(const Camera& c)
-        : x(blockIdx.x * kSide + threadIdx.x % kSide),
-          y(blockIdx.y * kSide + threadIdx.x / kSide),
-          index(int64_t(y) * c.width + x),
-          inside(x < c.width && y < c.height) {}
+int key_bits(int tiles) {
+    int bits = 1;
+    while (tiles >> bits) ++bits;
+    return bits;
+}
+
+template <class Key>
+int list_with(const Camera& camera, const DeviceRecord* records, int count, int64_t pairs, const Projected& p,
+              int32_t* const splats[2], int32_t* tile_first, void* memory, void* stream) {
+    const int all = tiles(camera.height, camera.width);
+    Pairs<Key> space(memory, pairs);
+    cub::DoubleBuffer<Key> keys(space.keys[0], space.keys[1]);
+    cub::DoubleBuffer<int32_t> values(splats[0], splats[1]);
+    if (pairs) {
+        const Writer<Key> writer{keys.Current(), values.Current(), columns_of(camera.width)};
+        launch("listing splats", list_kernel<Key>, blocks_for(count), kLinearThreads, stream, records, count, all, p,
+               writer);
+        check(cub::DeviceRadixSort::SortPairs(space.scratch, space.scratch_bytes, keys, values, pairs, 0, key_bits(all),
+                                              queue(stream)),
+              "sorting splats by tile");
+    }
+    launch("finding tiles", tile_first_kernel<Key>, blocks_for(pairs + 1), kLinearThreads, stream, keys.Current(),
+           pairs, all, tile_first);
+    return values.selector;
+}
+
+// A number that the device writes and the host reads; one for each thread of the host, never given back.
+unsigned long long* landing_place() {
+    thread_local unsigned long long* place = nullptr;
+    if (!place) check(cudaMallocHost(reinterpret_cast<void**>(&place), sizeof(*place)), "pinned memory");
+    return place;
+}
+
+struct Event {
+    cudaEvent_t event;
+    Event() { check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "making an event"); }
+    ~Event() { cudaEventDestroy(event); }
+    Event(const Event&) = delete;
+    Event& operator=(const Event&) = delete;
 };
 
-// What all pixels of a tile read of up to kThreads splats.
-template <int C>
-struct Batch {
-    Record records[kThreads];
-    int32_t splats[kThreads];
-    float colours[kThreads][C];
-
-    __device__ void fetch(const DrawJob& job, int entry) {
-        const int64_t splat = job.bins.splats[entry];
-        splats[threadIdx.x] = int32_t(splat);
-        records[threadIdx.x] = job.records[splat];
-        for (int k = 0; k < C && k < job.channels; ++k) colours[threadIdx.x][k] = job.colours[splat * job.channels + k];
-    }
-};
-
-__device__ Footprint<float> on_pixel(const Record& r, const Pixel& p) {
-    return footprint(r.l11, r.l12, r.l22, r.log_opacity, p.x + 0.5f - r.x, p.y + 0.5f - r.y);
-}
-
-template <int C>
-__global__ void __launch_bounds__(kThreads) draw_kernel(DrawJob job) {
-    __shared__ Batch<C> batch;
-    const Pixel pixel(job.camera);
-    const int tile = blockIdx.y * gridDim.x + blockIdx.x, end = job.bins.first[tile + 1];
-    float light = pixel.inside ? 1.0f : 0.0f, depth = 0, colour[C] = {};
-    for (int start = job.bins.first[tile]; start < end; start += kThreads) {
-        if (!__syncthreads_or(light >= kMinLight)) break;
-        if (start + int(threadIdx.x) < end) batch.fetch(job, start + threadIdx.x);
-        __syncthreads();
-        for (int j = 0; j < kThreads && start + j < end && light >= kMinLight; ++j) {
-            const Record& r = batch.records[j];
-            const Footprint<float> f = on_pixel(r, pixel);
-            if (!(f.power >= kLogMinAlpha)) continue;
-            const float alpha = minimum(avatar::AV_ISA::exp2(f.power), kMaxAlpha), weight = light * alpha;
-            light = fnma(light, alpha, light);
-            depth = avatar::AV_ISA::fma(weight, r.z, depth);
-            for (int k = 0; k < C; ++k) colour[k] = avatar::AV_ISA::fma(weight, batch.colours[j][k], colour[k]);
-        }
-    }
-    if (!pixel.inside) return;
-    job.image.alpha[pixel.index] = 1.0f - light;
-    job.image.depth[pixel.index] = depth;
-    for (int k = 0; k < C && k < job.channels; ++k) {
-        const int64_t at = pixel.index * job.channels + k;
-        job.image.colour[at] = job.background ? avatar::AV_ISA::fma(light, job.background[at], colour[k]) : colour[k];
-    }
-}
-
-__device__ float warp_sum(float value) {
-    for (int step = 16; step; step /= 2) value += __shfl_xor_sync(0xffffffffu, value, step);
-    return value;
-}
-
-// Add the sums of a warp to the gradients of one splat.
-template <int C>
-__device__ void add_gradients(const DrawJob& job, int64_t splat, const Moments<float>& m, const float* colour) {
-    const float moments[kGeometryGradients] = {m.e, m.eu, m.ev, m.euu, m.euv, m.evv, m.z};
-    float* sums = job.slots + splat * (kGeometryGradients + job.channels);
-    for (int k = 0; k < kGeometryGradients; ++k) {
-        const float all = warp_sum(moments[k]);
-        if (threadIdx.x % 32 == 0) atomicAdd(sums + k, all);
-    }
-    for (int k = 0; k < C; ++k) {
-        const float all = warp_sum(colour[k]);
-        if (threadIdx.x % 32 == 0 && k < job.channels) atomicAdd(sums + kGeometryGradients + k, all);
-    }
-}
-
-template <int C>
-struct Upstream {
-    float colour[C] = {}, alpha = 0, depth = 0, remaining = 0;
-
-    __device__ Upstream(const DrawJob& job, const Pixel& p) {
-        if (!p.inside) return;
-        const ImageGradient& g = job.gradient;
-        if (g.alpha) alpha = g.alpha[p.index];
-        if (g.depth) depth = g.depth[p.index];
-        remaining = alpha * job.image.alpha[p.index] + depth * job.image.depth[p.index];
-        for (int k = 0; k < C && k < job.channels; ++k) {
-            if (g.colour) colour[k] = g.colour[p.index * job.channels + k];
-            remaining += colour[k] * job.image.colour[p.index * job.channels + k];
-        }
-    }
-};
-
-template <int C>
-__global__ void __launch_bounds__(kThreads) draw_backward_kernel(DrawJob job) {
-    __shared__ Batch<C> batch;
-    const Pixel pixel(job.camera);
-    Upstream<C> up(job, pixel);
-    const int tile = blockIdx.y * gridDim.x + blockIdx.x, end = job.bins.first[tile + 1];
-    float light = pixel.inside ? 1.0f : 0.0f;
-    for (int start = job.bins.first[tile]; start < end; start += kThreads) {
-        if (!__syncthreads_or(light >= kMinLight)) break;
-        if (start + int(threadIdx.x) < end) batch.fetch(job, start + threadIdx.x);
-        __syncthreads();
-        for (int j = 0; j < kThreads && start + j < end; ++j) {
-            const Record& r = batch.records[j];
-            const Footprint<float> f = on_pixel(r, pixel);
-            const bool drawn = light >= kMinLight && f.power >= kLogMinAlpha;
-            if (!__any_sync(0xffffffffu, drawn)) continue;
-            Moments<float> m{};
-            float colour[C] = {};
-            if (drawn) {
-                const float full = avatar::AV_ISA::exp2(f.power), alpha = minimum(full, kMaxAlpha);
-                const float weight = light * alpha;
-                float s = avatar::AV_ISA::fma(up.depth, r.z, up.alpha);
-                for (int k = 0; k < C; ++k) {
-                    s = avatar::AV_ISA::fma(up.colour[k], k < job.channels ? batch.colours[j][k] : 0.0f, s);
-                    colour[k] = weight * up.colour[k];
-                }
-                up.remaining = fnma(weight, s, up.remaining);
-                const float e = full < kMaxAlpha ? log_alpha_gradient(light, alpha, s, up.remaining) : 0.0f;
-                add_moments(m, f, e, weight * up.depth);
-                light = fnma(light, alpha, light);
-            }
-            add_gradients<C>(job, batch.splats[j], m, colour);
-        }
-    }
-}
-
-__global__ void project_backward_kernel(Camera camera, Splats splats, const Record* records, const float* sums,
-                                        SplatsGradient out) {
+__global__ void __launch_bounds__(kLinearThreads)
+    project_backward_kernel(Camera camera, Splats splats, const DeviceRecord* records, const float* sums,
+                            SplatsGradient out) {
+    __shared__ float pose_parts[kPose][kLinearThreads / kWarp];
     const int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
     const bool drawn = i < splats.count && records[i].tile_x1 > records[i].tile_x0;
     const float* m = sums + i * (kGeometryGradients + splats.channels);
@@ -244,94 +272,73 @@ __global__ void project_backward_kernel(Camera camera, Splats splats, const Reco
         g = project_splat_backward(cam, s, p, moments);
         pose_gradient(s, p, g, pose);
     }
-    for (int k = 0; out.pose && k < kPose; ++k) {
-        const float all = warp_sum(pose[k]);
-        if (threadIdx.x % 32 == 0) atomicAdd(out.pose + k, all);
+    if (i < splats.count) {
+        const float mean[3] = {g.mean.x, g.mean.y, g.mean.z}, quat[4] = {g.w, g.x, g.y, g.z};
+        for (int k = 0; k < 3; ++k) out.means[3 * i + k] = mean[k], out.scales[3 * i + k] = g.scale[k];
+        for (int k = 0; k < 4; ++k) out.quats[4 * i + k] = quat[k];
+        out.opacities[i] = drawn ? m[0] / splats.opacities[i] : 0.0f;
+        for (int k = 0; k < splats.channels; ++k)
+            out.colours[i * splats.channels + k] = drawn ? m[kGeometryGradients + k] : 0.0f;
     }
-    if (i >= splats.count) return;
-    const float mean[3] = {g.mean.x, g.mean.y, g.mean.z}, quat[4] = {g.w, g.x, g.y, g.z};
-    for (int k = 0; k < 3; ++k) out.means[3 * i + k] = mean[k], out.scales[3 * i + k] = g.scale[k];
-    for (int k = 0; k < 4; ++k) out.quats[4 * i + k] = quat[k];
-    out.opacities[i] = drawn ? m[0] / splats.opacities[i] : 0.0f;
-    for (int k = 0; k < splats.channels; ++k)
-        out.colours[i * splats.channels + k] = drawn ? m[kGeometryGradients + k] : 0.0f;
-}
-
-cudaStream_t queue(void* stream) { return static_cast<cudaStream_t>(stream); }
-
-dim3 grid_of(const Camera& c) { return dim3(columns_of(c.width), columns_of(c.height)); }
-
-// The bits of a key that differ: the depth and as much of the tile as there are tiles.
-int key_bits(int tiles) {
-    int bits = 32;
-    while (tiles >> (bits - 32)) ++bits;
-    return bits;
+    if (!out.pose) return;
+    for (int k = 0; k < kPose; ++k) {
+        const float all = warp_sum(pose[k]);
+        if (threadIdx.x % kWarp == 0) pose_parts[k][threadIdx.x / kWarp] = all;
+    }
+    __syncthreads();
+    if (threadIdx.x >= kPose) return;
+    float total = 0;
+    for (const float part : pose_parts[threadIdx.x]) total += part;
+    atomicAdd(out.pose + threadIdx.x, total);
 }
 
 }  // namespace
 
 int tiles(int height, int width) { return columns_of(height) * columns_of(width); }
 
-size_t scratch_bytes(int splats, int64_t slots) {
-    size_t scan = 0, sort = 0;
-    check(cub::DeviceScan::InclusiveSum(nullptr, scan, static_cast<int32_t*>(nullptr), static_cast<int32_t*>(nullptr),
-                                        splats),
-          "size of the scan");
-    check(cub::DeviceRadixSort::SortPairs(nullptr, sort, static_cast<int64_t*>(nullptr), static_cast<int64_t*>(nullptr),
-                                          static_cast<int32_t*>(nullptr), static_cast<int32_t*>(nullptr), slots),
-          "size of the sort");
-    return (scan > sort ? scan : sort) + 1;
-}
+size_t project_bytes(int count) { return Projected(nullptr, count).bytes; }
 
-int64_t project(const Camera& camera, const Splats& splats, Record* records, int32_t* ends, void* scratch,
-                size_t scratch_bytes, void* stream) {
+int64_t project(const Camera& camera, const Splats& splats, DeviceRecord* records, void* workspace, void* stream) {
     if (!splats.count) return 0;
-    project_kernel<<<blocks_for(splats.count), kLinear, 0, queue(stream)>>>(camera, splats, records, ends);
-    check(cudaGetLastError(), "projecting splats");
-    check(cub::DeviceScan::InclusiveSum(scratch, scratch_bytes, ends, ends, splats.count, queue(stream)),
-          "counting tiles");
-    int32_t slots = 0;
-    check(cudaMemcpyAsync(&slots, ends + splats.count - 1, sizeof(slots), cudaMemcpyDeviceToHost, queue(stream)),
-          "reading the number of tiles");
-    check(cudaStreamSynchronize(queue(stream)), "projecting splats");
-    return slots;
+    Projected p(workspace, splats.count);
+    check(cudaMemsetAsync(p.pairs, 0, sizeof(*p.pairs), queue(stream)), "projecting splats");
+    const dim3 blocks = blocks_for(splats.count);
+    launch("projecting splats", project_kernel, blocks, kLinearThreads, stream, camera, splats, records, p);
+    const Event counted;
+    unsigned long long* pairs = landing_place();
+    check(cudaMemcpyAsync(pairs, p.pairs, sizeof(*pairs), cudaMemcpyDeviceToHost, queue(stream)), "counting tiles");
+    check(cudaEventRecord(counted.event, queue(stream)), "counting tiles");
+    check(cub::DeviceRadixSort::SortPairs(p.scratch, p.scratch_bytes, p.depths, p.sorted, p.index, p.order,
+                                          splats.count, 0, 32, queue(stream)),
+          "sorting splats by depth");
+    launch("ordering counts", counts_by_depth_kernel, blocks, kLinearThreads, stream, splats.count, p);
+    check(cub::DeviceScan::InclusiveSum(p.scratch, p.scratch_bytes, p.ends, p.ends, splats.count, queue(stream)),
+          "adding counts up");
+    check(cudaEventSynchronize(counted.event), "projecting splats");
+    if (*pairs > 0x7fffffffull - kLinearThreads)
+        throw std::runtime_error("the splats cover " + std::to_string(*pairs) +
+                                 " tiles in all, more than 2^31: draw a smaller picture, or fewer or smaller splats");
+    return int64_t(*pairs);
 }
 
-void draw(const DrawJob& given, int count, const int32_t* ends, int64_t slots, const Lists& lists, void* stream) {
-    DrawJob job = given;
-    const int all = tiles(job.camera.height, job.camera.width);
-    if (!all) return;
-    if (slots) {
-        size_t bytes = lists.scratch_bytes;
-        list_kernel<<<blocks_for(count), kLinear, 0, queue(stream)>>>(
-            job.records, ends, count, columns_of(job.camera.width), lists.keys[0], lists.splats[0]);
-        check(cudaGetLastError(), "listing splats");
-        check(cub::DeviceRadixSort::SortPairs(lists.scratch, bytes, lists.keys[0], lists.keys[1], lists.splats[0],
-                                              lists.splats[1], slots, 0, key_bits(all), queue(stream)),
-              "sorting splats");
-    }
-    tile_first_kernel<<<blocks_for(slots + 1), kLinear, 0, queue(stream)>>>(lists.keys[1], slots, all,
-                                                                            lists.tile_first);
-    job.bins = {lists.tile_first, lists.splats[1]};
-    if (job.channels == 3)
-        draw_kernel<3><<<grid_of(job.camera), kThreads, 0, queue(stream)>>>(job);
-    else
-        draw_kernel<kMaxChannels><<<grid_of(job.camera), kThreads, 0, queue(stream)>>>(job);
-    check(cudaGetLastError(), "drawing splats");
+size_t list_bytes(int64_t pairs, int height, int width) {
+    return short_keys(tiles(height, width)) ? Pairs<uint16_t>(nullptr, pairs).bytes
+                                            : Pairs<uint32_t>(nullptr, pairs).bytes;
 }
 
-void draw_backward(const DrawJob& job, const Splats& splats, const SplatsGradient& gradient, void* stream) {
-    if (!splats.count) return;
-    if (tiles(job.camera.height, job.camera.width)) {
-        if (job.channels == 3)
-            draw_backward_kernel<3><<<grid_of(job.camera), kThreads, 0, queue(stream)>>>(job);
-        else
-            draw_backward_kernel<kMaxChannels><<<grid_of(job.camera), kThreads, 0, queue(stream)>>>(job);
-        check(cudaGetLastError(), "gradients of splats");
-    }
-    project_backward_kernel<<<blocks_for(splats.count), kLinear, 0, queue(stream)>>>(job.camera, splats, job.records,
-                                                                                     job.slots, gradient);
-    check(cudaGetLastError(), "gradients of the projection");
+int list_tiles(const Camera& camera, const DeviceRecord* records, int count, int64_t pairs,
+               const void* project_workspace, int32_t* const splats[2], int32_t* tile_first, void* workspace,
+               void* stream) {
+    const Projected p(const_cast<void*>(project_workspace), count);
+    const bool narrow = short_keys(tiles(camera.height, camera.width));
+    const auto list = narrow ? list_with<uint16_t> : list_with<uint32_t>;
+    return list(camera, records, count, pairs, p, splats, tile_first, workspace, stream);
+}
+
+void project_backward(const Camera& camera, const Splats& splats, const DeviceRecord* records, const float* sums,
+                      const SplatsGradient& gradient, void* stream) {
+    launch("gradients of the projection", project_backward_kernel, blocks_for(splats.count), kLinearThreads, stream,
+           camera, splats, records, sums, gradient);
 }
 
 }  // namespace on_device

@@ -12,25 +12,48 @@ namespace rasterize {
 namespace on_device {
 
 constexpr int kMaxChannels = 16;
+constexpr int kSide = 16;  // pixels of a tile, both ways
 
-struct Lists {
-    int64_t* keys[2];     // [slots] (tile, depth) of each pair of splat and tile; two buffers to sort
-    int32_t* splats[2];   // [slots]; the second one holds the sorted lists
-    int32_t* tile_first;  // [tiles + 1]
-    void* scratch;
-    size_t scratch_bytes;
+// A projected splat: four vector loads.
+struct alignas(16) DeviceRecord {
+    float x, y, l11, l12;                          // pixels; see Record
+    float l22, log_opacity, inverse_l11, reach_y;  // base 2
+    float lean, z;                                 // metres
+    uint16_t tile_x0, tile_x1, tile_y0, tile_y1;   // half open; empty when it is not drawn
+    float colour[3], unused;                       // valid for 3 channels
+};
+static_assert(sizeof(DeviceRecord) == 64, "four vector loads");
+
+// What the kernels of a tile read and write.
+struct TileJob {
+    Camera camera;
+    const DeviceRecord* records;
+    const float* colours;  // [n channels]
+    int channels;
+    const int32_t* tile_first;  // [tiles + 1] into tile_splats
+    const int32_t* tile_splats;
+    const float* background;  // [h w c] or null; forward only
+    Image image;              // written forward, read backward
+    ImageGradient gradient;   // backward only
 };
 
 int tiles(int height, int width);
-size_t scratch_bytes(int splats, int64_t slots);
 
-// Fills records and ends [splats] (running sum of the tiles of each splat); waits for and returns the number of slots.
-int64_t project(const Camera&, const Splats&, Record*, int32_t* ends, void* scratch, size_t scratch_bytes,
-                void* stream);
-// job.bins is not read: the lists are made here, and left in lists.splats[1] and lists.tile_first for the way back.
-void draw(const DrawJob&, int count, const int32_t* ends, int64_t slots, const Lists&, void* stream);
-// job.slots are sums for each splat, [splats, kGeometryGradients + channels], zero before the call.
-void draw_backward(const DrawJob&, const Splats&, const SplatsGradient&, void* stream);
+// Projects, sorts by depth and counts tiles. Waits for the projection alone and returns the pairs of splat and tile;
+// `workspace` of project_bytes(count) must live until the lists are made.
+size_t project_bytes(int count);
+int64_t project(const Camera&, const Splats&, DeviceRecord*, void* workspace, void* stream);
+
+// The splats of each tile, front to back. `splats` are two buffers of [pairs]; returns which of them holds the lists.
+size_t list_bytes(int64_t pairs, int height, int width);
+int list_tiles(const Camera&, const DeviceRecord*, int count, int64_t pairs, const void* project_workspace,
+               int32_t* const splats[2], int32_t* tile_first, void* workspace, void* stream);
+
+void draw(const TileJob&, void* stream);
+
+// Needs backward_bytes; adds to gradient.pose unless it is null, and writes the others.
+size_t backward_bytes(int count, int channels, int64_t pairs, int height, int width);
+void draw_backward(const TileJob&, const Splats&, int64_t pairs, const SplatsGradient&, void* workspace, void* stream);
 
 }  // namespace on_device
 }  // namespace rasterize

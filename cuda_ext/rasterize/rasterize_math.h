@@ -126,6 +126,26 @@ AV_HD Footprint<F> footprint(F l11, F l12, F l22, F log_opacity, F dx, F dy) {
     return {u, v, fnma(v, v, fnma(u, u, log_opacity))};
 }
 
+template <class F>
+struct Span {
+    F low, high;  // none if low > high
+};
+
+// How far the ellipse alpha >= 1/255 reaches to both sides of its centre within rows of pixels dy in [top, bottom]; no
+// pixel centre is missed, and the margin is 1e-3 px. It reaches farthest to the right at dy = lean, or at the nearer
+// end of the rows; room = log_opacity - kLogMinAlpha.
+template <class F>
+AV_HD Span<F> ellipse_span(F l12, F l22, F inverse_l11, F room, F reach_y, F lean, F top, F bottom) {
+    const F zero(0.0f), margin(1e-3f), slope = zero - l12 * inverse_l11;
+    const F a = maximum(top, zero - reach_y), b = minimum(bottom, reach_y);
+    const F right = minimum(maximum(lean, a), b), left = minimum(maximum(zero - lean, a), b);
+    const F vr = l22 * right, vl = l22 * left;
+    const F wide_r = fma(square_root(maximum(fnma(vr, vr, room), zero)), inverse_l11, margin);
+    const F wide_l = fma(square_root(maximum(fnma(vl, vl, room), zero)), inverse_l11, margin);
+    const auto none = less(b, a);
+    return {select(none, F(1.0f), fma(slope, left, zero - wide_l)), select(none, F(-1e30f), fma(slope, right, wide_r))};
+}
+
 // Gradients that the pixels sum up for one splat: e = dL/dln(alpha) times powers of the whitened offsets, and dL/dz.
 template <class F>
 struct Moments {
