@@ -1,4 +1,4 @@
-"""Find the compiled library once, when it is first asked for, and say what was found.
+"""Find the compiled library once, and say what was found.
 
 `AVATAR_OPS=reference` forces the plain torch operators, `AVATAR_OPS=native` makes a missing library an error;
 `AVATAR_OPS_ISA=avx2` or `portable` forces a lower instruction set, which tests use.
@@ -26,6 +26,10 @@ def _load() -> tuple[ModuleType | None, str]:
         return None, str(error)
 
 
+_AT_IMPORT = _load()[0]
+"""What torch.compile sees: it cannot trace an import."""
+
+
 def native() -> ModuleType | None:
     """The compiled library, or None when the plain torch operators are to be used.
 
@@ -35,10 +39,18 @@ def native() -> ModuleType | None:
     wanted = os.environ.get("AVATAR_OPS", "")
     if wanted == "reference":
         return None
-    module, reason = _load()
+    module, reason = (_AT_IMPORT, "") if torch.compiler.is_compiling() else _load()
     if module is None and wanted == "native":
         raise RuntimeError(f"AVATAR_OPS=native, but the compiled operators do not load ({reason}); {_MEND}")
     return module
+
+
+def compiled_for(tensor: torch.Tensor) -> bool:
+    """Whether operators on tensors like this one run compiled: float32, on a device that the library was built for."""
+    module = native()
+    if module is None or tensor.dtype != torch.float32:
+        return False
+    return tensor.device.type == "cpu" or (tensor.device.type == "cuda" and bool(module.CUDA))
 
 
 def describe() -> dict[str, Any]:
