@@ -122,7 +122,7 @@ class PersonalRig:
         )
 
     def posed(self, motion: MotionFrame, rigid: Float[Tensor, "6"] | None = None) -> Float[Tensor, "v 3"]:
-        """The surface at a moment, in the world frame; differentiable in the motion and in `rigid`.
+        """The surface at a moment, in the world frame; differentiable in the motion, in `rigid` and in `neutral`.
 
         Args:
             rigid: a correction of all below the head: axis-angle (radians) about the base of the neck, and a shift.

@@ -25,10 +25,11 @@ constexpr Counter kCounter;
 
 inline F lanes_below(int count, F value) { return zero_unless(less(load(kCounter.lane), F(float(count))), value); }
 
-// The last vector of a row may reach into the next rows; only behind the tensor's end there is nothing to read.
-inline F load_some(const float* p, int count, bool inside) {
+// The last vector of a row may reach into the next rows, but not behind the tensor's end.
+inline F inner(const float* p, int count) { return lanes_below(count, load(p)); }
+
+inline F outer(const float* p, int count) {
     if (count >= kLanes) return load(p);
-    if (inside) return lanes_below(count, load(p));
     alignas(64) float lane[kLanes];
     for (int l = 0; l < kLanes; ++l) lane[l] = l < count ? p[l] : 0.0f;
     return load(lane);
@@ -91,6 +92,25 @@ inline void with_vectors(int columns, Body body) {
     return body(Constant<4>());
 }
 
+// A row of the basis is a few pages of reading away from the next lot of splats, too far for the processor to guess.
+constexpr int kAhead = 6;  // splats
+
+inline void prefetch(const Splats& s, int64_t i, int64_t row) {
+    if (i + kAhead >= s.count) return;
+    const float* at = s.basis + (i + kAhead) * row;
+    for (int64_t k = 0; k < row; k += 16) __builtin_prefetch(at + k);
+}
+
+// total[c] += basis[c][...] * weights, where the last vector of a row is read by `last`.
+template <int kVectors, class Last>
+inline void add_products(const float* basis, const F* weights, int terms, F* total, Last last) {
+    for (int c = 0; c < kNumbers; ++c, basis += terms) {
+        F sum = total[c];
+        for (int v = 0; v + 1 < kVectors; ++v) sum = fma(load(basis + v * kLanes), weights[v], sum);
+        total[c] = fma(last(basis + (kVectors - 1) * kLanes), weights[kVectors - 1], sum);
+    }
+}
+
 // The 13 numbers that motion adds to splat i; zeros if it stays at rest. out has room for kRowsAtOnce.
 void blend(const Splats& s, int64_t i, float* out) {
     for (int c = 0; c < kNumbers; ++c) out[c] = 0.0f;
@@ -98,6 +118,7 @@ void blend(const Splats& s, int64_t i, float* out) {
     const int64_t row = int64_t(kNumbers) * s.terms;
     F total[kRowsAtOnce];
     for (F& t : total) t = F(0.0f);
+    if (s.basis) prefetch(s, i, row);
     for (int from = 0; s.basis && from < s.terms; from += kVectorsAtOnce * kLanes) {
         const float* basis = s.basis + i * row + from;
         const int64_t readable = (s.count - i) * row - from;
@@ -105,14 +126,12 @@ void blend(const Splats& s, int64_t i, float* out) {
         with_vectors(left, [&](auto n) {
             constexpr int kVectors = decltype(n)::value;
             F weights[kVectors];
-            for (int v = 0; v < kVectors; ++v)
-                weights[v] = load_some(s.weights + from + v * kLanes, left - v * kLanes, false);
-            for (int c = 0; c < kNumbers; ++c)
-                for (int v = 0; v < kVectors; ++v) {
-                    const int64_t at = int64_t(c) * s.terms + v * kLanes;
-                    const F b = load_some(basis + at, left - v * kLanes, at + kLanes <= readable);
-                    total[c] = fma(b, weights[v], total[c]);
-                }
+            for (int v = 0; v < kVectors; ++v) weights[v] = outer(s.weights + from + v * kLanes, left - v * kLanes);
+            const int last = left - (kVectors - 1) * kLanes;
+            if (row + kLanes <= readable)
+                add_products<kVectors>(basis, weights, s.terms, total, [&](const float* p) { return inner(p, last); });
+            else
+                add_products<kVectors>(basis, weights, s.terms, total, [&](const float* p) { return outer(p, last); });
         });
     }
     sums(total, out);
@@ -267,6 +286,16 @@ int bind(const Surface& surface, const Splats& s, const float* records, const Dr
     return damaged;
 }
 
+// total += sum over c of row[c] * basis[c][...].
+template <int kVectors, class Last>
+inline void add_rows(const float* basis, const float* row, int terms, F* total, Last last) {
+    for (int c = 0; c < kNumbers; ++c, basis += terms) {
+        const F g(row[c]);
+        for (int v = 0; v + 1 < kVectors; ++v) total[v] = fma(load(basis + v * kLanes), g, total[v]);
+        total[kVectors - 1] = fma(last(basis + (kVectors - 1) * kLanes), g, total[kVectors - 1]);
+    }
+}
+
 // Gradients of the basis and of its weights from one splat's row of 13.
 void blend_backward(const Splats& s, int64_t i, const float* row, float* basis, float* weights) {
     float largest = 0.0f;
@@ -276,6 +305,7 @@ void blend_backward(const Splats& s, int64_t i, const float* row, float* basis, 
         for (int c = 0; c < kNumbers; ++c)
             for (int k = 0; k < s.terms; ++k) basis[i * width + c * s.terms + k] = row[c] * s.weights[k];
     if (!weights || largest == 0.0f) return;
+    prefetch(s, i, width);
     for (int from = 0; from < s.terms; from += kVectorsAtOnce * kLanes) {
         const float* at = s.basis + i * width + from;
         const int64_t readable = (s.count - i) * width - from;
@@ -283,12 +313,11 @@ void blend_backward(const Splats& s, int64_t i, const float* row, float* basis, 
             constexpr int kVectors = decltype(n)::value;
             F total[kVectors];
             for (int v = 0; v < kVectors; ++v) total[v] = load(weights + from + v * kLanes);
-            for (int c = 0; c < kNumbers; ++c)
-                for (int v = 0; v < kVectors; ++v) {
-                    const int64_t a = int64_t(c) * s.terms + v * kLanes;
-                    const F b = load_some(at + a, s.terms - from - v * kLanes, a + kLanes <= readable);
-                    total[v] = fma(b, F(row[c]), total[v]);
-                }
+            const int last = s.terms - from - (kVectors - 1) * kLanes;
+            if (width + kLanes <= readable)
+                add_rows<kVectors>(at, row, s.terms, total, [&](const float* p) { return inner(p, last); });
+            else
+                add_rows<kVectors>(at, row, s.terms, total, [&](const float* p) { return outer(p, last); });
             for (int v = 0; v < kVectors; ++v) store(weights + from + v * kLanes, total[v]);
         });
     }
