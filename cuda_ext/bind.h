@@ -25,9 +25,12 @@ T* at(Pointer p) {
 // Kernels run without the interpreter's lock.
 using Released = nb::call_guard<nb::gil_scoped_release>;
 
+void bind_adam(nb::module_&);
+void bind_binding(nb::module_&);
 void bind_hashgrid(nb::module_&);
 void bind_image(nb::module_&);
 void bind_mesh(nb::module_&);
+void bind_posing(nb::module_&);
 void bind_rasterize(nb::module_&);
 void bind_raymarch(nb::module_&);
 

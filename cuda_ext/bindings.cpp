@@ -10,9 +10,12 @@ NB_MODULE(_ops, m) {
 #else
     m.attr("CUDA") = false;
 #endif
+    avatar::bind_adam(m);
+    avatar::bind_binding(m);
     avatar::bind_hashgrid(m);
     avatar::bind_image(m);
     avatar::bind_mesh(m);
+    avatar::bind_posing(m);
     avatar::bind_rasterize(m);
     avatar::bind_raymarch(m);
 }

@@ -17,6 +17,7 @@ from torch import Tensor
 from avatar.core import MotionFrame
 from avatar.errors import InputError
 from avatar.face.arkit import INDEX
+from avatar.ops.posing import SparseRig, pose_rig, sparse_rig
 from avatar.ops.rotation import axis_angle_to_matrix
 
 _BAKED = Path(__file__).parent / "data" / "anny.safetensors"
@@ -114,11 +115,37 @@ class PersonalRig:
             out = out.index_add(-2, index, weight * (there - here))
         return out
 
-    def posed(self, motion: MotionFrame) -> Float[Tensor, "v 3"]:
-        """The surface at a moment, in the world frame."""
-        head = self.vertices(motion.expression, motion.neck, motion.gaze)
-        world = head @ motion.T_world_head[:3, :3].T + motion.T_world_head[:3, 3]
-        return world + self.below_head * motion.torso
+    @cached_property
+    def _sparse(self) -> SparseRig:
+        return sparse_rig(
+            self.neutral, self.actions, torch.cat([self.skin[:, 1:], self.eye_weights, self.below_head], 1)
+        )
+
+    def posed(self, motion: MotionFrame, rigid: Float[Tensor, "6"] | None = None) -> Float[Tensor, "v 3"]:
+        """The surface at a moment, in the world frame; differentiable in the motion, in `rigid` and in `neutral`.
+
+        Args:
+            rigid: a correction of all below the head: axis-angle (radians) about the base of the neck, and a shift.
+        """
+        transforms = self._transforms(motion, motion.neck.new_zeros(6) if rigid is None else rigid)
+        return pose_rig(self._sparse, motion.expression, transforms, motion.torso)
+
+    def _transforms(self, motion: MotionFrame, rigid: Float[Tensor, "6"]) -> Float[Tensor, "6 3 4"]:
+        """[R t] of neck, torso, right and left eye and correction in the head frame, and of the head in the world."""
+        yaw, pitch = motion.gaze.unbind(-1)
+        zero = torch.zeros_like(yaw)
+        turns = torch.stack([torch.stack([zero, -yaw, zero], -1), torch.stack([pitch, zero, zero], -1)])
+        body = torch.stack([-motion.neck / 2, rigid[:3]])
+        half, correction, *turns = axis_angle_to_matrix(torch.cat([body, turns.flatten(0, 1)])).unbind(0)
+        eyes = turns[0] @ turns[2], turns[1] @ turns[3]
+        upper, lower = self.neck_pivots
+        rotations = torch.stack([half, half, *eyes, correction])
+        pivots = torch.stack([upper, lower, *self.eye_pivots, lower])
+        shifts = pivots - (rotations @ pivots[..., None])[..., 0]
+        torso = torch.cat([half @ half, (shifts[0] + half @ shifts[1])[:, None]], 1)
+        local = torch.cat([rotations, shifts[..., None]], -1)
+        moved = torch.cat([correction, (shifts[4] + rigid[3:])[:, None]], 1)
+        return torch.stack([local[0], torso, local[2], local[3], moved, motion.T_world_head[:3]])
 
     @property
     def below_head(self) -> Float[Tensor, "v 1"]:

@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 
 from avatar.core import RenderOutput, RenderRequest
 from avatar.face.rig import PersonalRig
+from avatar.ops.optimize import OuterGradient
 
 
 class AbstractUpkeep(ABC):
@@ -51,7 +52,12 @@ class AbstractBackbone(nn.Module, ABC):
 
     @abstractmethod
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Groups for the optimiser: `params`, `name`, the rate `lr` at the start and `final`, its share at the end."""
+        """Groups for `ops.optimize.SplatAdam`: `params`, `name`, `eps`, the rate `lr` at the start and `final`, its
+        share at the end; `rows` where a step moves only the rows that it saw."""
+
+    def outer_gradients(self) -> dict[nn.Parameter, OuterGradient]:
+        """Parameters whose gradient the backbone gives as an outer product from now on, not in `grad`."""
+        return {}
 
     @abstractmethod
     def upkeep(self, steps: int) -> AbstractUpkeep:

@@ -23,21 +23,14 @@ from avatar.models.gaussian_seed import seed
 from avatar.models.gaussian_state import Splats
 from avatar.models.gaussian_upkeep import GaussianUpkeep, UpkeepConfig
 from avatar.models.gaussian_view import View
+from avatar.ops.binding import NUMBERS, UNIT, Blend, Drawn, Rest, Seats, Surface, bind_gaussians
 from avatar.ops.gaussians import triangle_frames
+from avatar.ops.optimize import OuterGradient
 from avatar.ops.rasterize import rasterize
-from avatar.ops.rotation import axis_angle_to_matrix, matrix_to_quat, quat_multiply
 
-UNIT = 0.01
-"""Offsets are stored in centimetres: one learning rate fits triangles of every size."""
-_SLICES = {
-    "offset": slice(0, 3),
-    "turn": slice(3, 6),
-    "log_scale": slice(6, 9),
-    "opacity": slice(9, 10),
-    "colour": slice(10, 13),
-}
-# One unit of a basis coefficient: 2 mm, 0.2 rad, 20 % of size, and raw units of opacity and colour.
-_BASIS_UNITS = torch.tensor([0.2] * 3 + [0.2] * 3 + [0.2] * 3 + [1.0] + [0.5] * 3)
+_LAZY = 1.3
+"""Rates of rows that move only when they are seen, over those of an Adam whose momentum moves them all the time.
+A row seen in a share p of the steps would move by sqrt(p) of its rate, and now moves by p of it; p is 0.6 or so."""
 # Raw opacities below this draw less than 1/255 and are skipped by the rasteriser.
 INVISIBLE = -5.6
 
@@ -69,7 +62,7 @@ class GaussianHead(AbstractBackbone):
     bary: Tensor
     reach: Tensor
     shown: Tensor
-    _rest_scale: Tensor
+    _rest_size: Tensor
 
     def __init__(
         self, rig: PersonalRig, splats: Splats, conditioning: Conditioning, config: GaussianConfig | None = None
@@ -89,12 +82,9 @@ class GaussianHead(AbstractBackbone):
         self.log_scale = nn.Parameter(splats.log_scales)
         self.opacity = nn.Parameter(splats.raw_opacity)
         self.colour = nn.Parameter(splats.raw_colour)
-        self.basis = nn.Parameter(torch.zeros(n, len(_BASIS_UNITS), k))
-        # What no picture shows stays as it was seeded; left free, it would paint errors of the outline. Opacity learns,
-        # because a part that should not be there must be able to go.
-        for parameter in (self.offset, self.turn, self.log_scale, self.colour):
-            parameter.register_hook(lambda gradient: gradient * (self.shown > 0)[:, None])
-        self.register_buffer("_rest_scale", triangle_frames(rig.neutral, rig.faces)[2], persistent=False)
+        self.basis = nn.Parameter(torch.zeros(n, NUMBERS, k))
+        self.register_buffer("_rest_size", triangle_frames(rig.neutral, rig.faces)[2], persistent=False)
+        self._outer: OuterGradient | None = None
 
     @classmethod
     def from_views(
@@ -115,55 +105,40 @@ class GaussianHead(AbstractBackbone):
         """Those with a row for each splat."""
         return [self.offset, self.turn, self.log_scale, self.opacity, self.colour, self.basis]
 
-    def _surface(self, motion: MotionFrame, rigid: Float[Tensor, "6"]) -> Float[Tensor, "v 3"]:
-        """The posed rig in the world, its torso moved by the learned rigid correction about the base of the neck."""
-        rig = self.rig
-        head = rig.vertices(motion.expression, motion.neck, motion.gaze)
-        pivot = rig.neck_pivots[1]
-        turned = (head - pivot) @ axis_angle_to_matrix(rigid[:3]).T + pivot + rigid[3:]
-        head = torch.lerp(head, turned, rig.below_head)
-        world = head @ motion.T_world_head[:3, :3].T + motion.T_world_head[:3, 3]
-        return world + rig.below_head * motion.torso
+    def outer_gradients(self) -> dict[nn.Parameter, OuterGradient]:
+        self._outer = OuterGradient(torch.zeros(*self.basis.shape[:2], requires_grad=True))
+        return {self.basis: self._outer}
 
-    def _frames(self, surface: Float[Tensor, "v 3"]) -> Float[Tensor, "f 23"]:
-        """Of each triangle: three corners, axes of the length of a stored unit, quaternion, log of its growth."""
-        _, rotation, scale = triangle_frames(surface, self.rig.faces)
-        # Lids and lips fold triangles almost to nothing; their splats must neither vanish nor explode.
-        growth = (scale / self._rest_scale).clamp(0.3, 3.0)
-        corners = surface.index_select(0, self.rig.faces.flatten()).view(-1, 9)
-        axes = (rotation * (UNIT * growth)[:, None, None]).flatten(1)
-        return torch.cat([corners, axes, matrix_to_quat(rotation), growth.log()[:, None]], 1)
+    def _blend(self, weights: Float[Tensor, "k"]) -> Blend:
+        """The basis and its weights; while training, its gradient is collected as an outer product if that is asked."""
+        outer = self._outer
+        if outer is None or not (self.training and torch.is_grad_enabled()):
+            return Blend(self.basis, weights)
+        if outer.rows.grad is not None:
+            raise RuntimeError("one backward pass a step: call the optimiser's zero_grad before drawing again")
+        outer.terms = weights.detach()
+        return Blend(self.basis.detach(), weights, outer.rows)
+
+    def _bound(self, motion: MotionFrame, *, activate: bool) -> Drawn:
+        weights, rigid = self.conditioning(motion)
+        surface = Surface(self.rig.posed(motion, rigid), self.rig.faces, self._rest_size)
+        # What no picture shows stays as it was seeded; left free, it would paint errors of the outline. Opacity learns,
+        # because a part that should not be there must be able to go.
+        seats = Seats(self.triangle, self.bary, self.shown > 0 if self.training else None)
+        rest = Rest(self.offset, self.turn, self.log_scale, self.opacity, self.colour)
+        return bind_gaussians(surface, seats, rest, self._blend(weights), activate=activate)
 
     def pose(self, motion: MotionFrame) -> Gaussians:
         """The splats of a moment, in the world frame."""
-        weights, rigid = self.conditioning(motion)
-        surface = self._surface(motion, rigid)
-        delta = (self.basis.flatten(0, 1) @ weights).view(len(self), -1) * _BASIS_UNITS
-        if self.training:
-            delta = delta * (self.shown > 0)[:, None]
-        part = {name: delta[:, where] for name, where in _SLICES.items()}
-        frame = self._frames(surface).index_select(0, self.triangle)
-        corners, axes = frame[:, :9].view(-1, 3, 3), frame[:, 9:18].view(-1, 3, 3)
-        base = (self.bary[:, None, :] @ corners)[:, 0]
-        means = base + (axes @ (self.offset + part["offset"])[..., None])[..., 0]
-        twist = torch.cat([torch.ones(len(self), 1), 0.5 * part["turn"]], 1)
-        return Gaussians(
-            means=means,
-            quats=quat_multiply(frame[:, 18:22], quat_multiply(self.turn, twist)),
-            log_scales=self.log_scale + part["log_scale"] + frame[:, 22:],
-            raw_opacity=self.opacity + part["opacity"][:, 0],
-            colour=(self.colour + part["colour"]).sigmoid(),
-        )
+        means, quats, log_scales, raw_opacity, colour = self._bound(motion, activate=False)
+        return Gaussians(means=means, quats=quats, log_scales=log_scales, raw_opacity=raw_opacity, colour=colour)
 
     def render(self, request: RenderRequest) -> RenderOutput:
         """Splat the posed Gaussians (Kerbl et al. 2023)."""
         if request.pixels is not None:
             return self._render_pixels(request, request.pixels)
-        camera, splats = request.camera, self.pose(request.motion)
-        rgb, alpha, depth = rasterize(
-            splats.means, splats.quats, splats.log_scales.exp(), splats.raw_opacity.sigmoid(), splats.colour,
-            camera.T_camera_world, camera.focal, camera.center, camera.size,
-        )  # fmt: skip
+        camera, splats = request.camera, self._bound(request.motion, activate=True)
+        rgb, alpha, depth = rasterize(*splats, camera.T_camera_world, camera.focal, camera.center, camera.size)
         return RenderOutput(rgb=rgb, alpha=alpha, depth=depth, aux={"splats": splats})
 
     def _render_pixels(self, request: RenderRequest, pixels: Int[Tensor, "r 2"]) -> RenderOutput:
@@ -191,7 +166,11 @@ class GaussianHead(AbstractBackbone):
             ("network", list(self.conditioning.parameters()), c.rate_network, 0.1, 1e-8),
         ]
         names = ("name", "params", "lr", "final", "eps")
-        return [dict(zip(names, row, strict=True)) for row in table]
+        groups: list[dict[str, Any]] = [dict(zip(names, row, strict=True)) for row in table]
+        for group in groups:
+            group["rows"] = group["name"] != "network"
+            group["lr"] *= _LAZY if group["rows"] else 1.0
+        return groups
 
     def upkeep(self, steps: int) -> GaussianUpkeep:
         return GaussianUpkeep(self, steps, self.config.upkeep)

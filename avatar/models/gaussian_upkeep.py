@@ -83,9 +83,10 @@ class GaussianUpkeep(AbstractUpkeep):
         head = self.head
         if step % _HOLD_EVERY:
             return head.offset.new_zeros(())
-        excess = (head.offset.norm(dim=-1) - head.reach * 100).clamp_min(0)
-        large = (head.log_scale - self.largest[:, None]).clamp_min(0)
-        small = (math.log(_SMALLEST) - head.log_scale).clamp_min(0)
+        learns = head.shown > 0
+        excess = (head.offset.norm(dim=-1) - head.reach * 100).clamp_min(0) * learns
+        large = (head.log_scale - self.largest[:, None]).clamp_min(0) * learns[:, None]
+        small = (math.log(_SMALLEST) - head.log_scale).clamp_min(0) * learns[:, None]
         return (
             self.config.hold * 1e-2 * excess.square().mean()
             + self.config.shape * (large.square() + small.square()).sum(-1).mean()
@@ -98,7 +99,7 @@ class GaussianUpkeep(AbstractUpkeep):
             strength = splats.means.grad.norm(dim=-1)
             self.pull += strength
             self.seen += strength > 0
-        torch.maximum(self.strongest, splats.raw_opacity.detach().sigmoid(), out=self.strongest)
+        torch.maximum(self.strongest, splats.opacities.detach(), out=self.strongest)
         begin, end = self.config.first * self.steps, self.config.last * self.steps
         if step % self.config.every or not begin <= step <= end:
             return {}

@@ -1,4 +1,4 @@
-"""Find the compiled library once, when it is first asked for, and say what was found.
+"""Find the compiled library once, and say what was found.
 
 `AVATAR_OPS=reference` forces the plain torch operators, `AVATAR_OPS=native` makes a missing library an error;
 `AVATAR_OPS_ISA=avx2` or `portable` forces a lower instruction set, which tests use, and `AVATAR_OPS_LIBRARY=FILE` loads

@@ -71,13 +71,7 @@ def _run(session: Session, data: Dataset, saved: Path, sink: TrainingLog) -> Non
     with prefetched(data, range(session.step, config.steps)) as samples:
         for step, sample in samples:
             tuner.before()
-            out = session.backbone.render(RenderRequest(camera=sample.camera, motion=sample.motion))
-            image = over(out.rgb, out.alpha, sample.background)
-            loss, parts = picture_loss(image, out.alpha, sample, config.loss)
-            (loss + session.upkeep.before_backward(step, out)).backward()
-            progress = max(step / config.steps, session.seconds / (config.seconds or float("inf")))
-            session.advance(progress)
-            parts.update(session.upkeep.after_step(step, out, session.optimizer))
+            progress, image, parts = take_step(session, sample, step)
             seconds = time.monotonic() - began
             tuner.after(seconds - session.seconds)
             session.step, session.seconds = step + 1, seconds
@@ -89,6 +83,23 @@ def _run(session: Session, data: Dataset, saved: Path, sink: TrainingLog) -> Non
                 break
     session.backbone.eval()
     sink(Progress(stage=STAGE, done=config.steps, total=config.steps, unit="steps"))
+
+
+def take_step(session: Session, sample: Sample, step: int) -> tuple[float, torch.Tensor, dict[str, float]]:
+    """Draw a sample, compare, go back, move everything a little.
+
+    Returns:
+        How much of the training is done (0 to 1), the picture, and numbers worth reporting.
+    """
+    config = session.config
+    out = session.backbone.render(RenderRequest(camera=sample.camera, motion=sample.motion))
+    image = over(out.rgb, out.alpha, sample.background)
+    loss, parts = picture_loss(image, out.alpha, sample, config.loss)
+    (loss + session.upkeep.before_backward(step, out)).backward()
+    progress = max(step / config.steps, session.seconds / (config.seconds or float("inf")))
+    session.advance(progress)
+    parts.update(session.upkeep.after_step(step, out, session.optimizer))
+    return progress, image, parts
 
 
 def _report(session: Session, sample: Sample, image: torch.Tensor, parts: dict[str, float], sink: Sink) -> None:

@@ -1,10 +1,12 @@
 """How far a drawn picture is from the true one: L1 and SSIM with weights per pixel, and coverage."""
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import l1_loss, mse_loss
 
 from avatar.core import Region
 from avatar.ops.image import l1_ssim
@@ -31,11 +33,11 @@ def picture_loss(
 ) -> tuple[Float[Tensor, ""], dict[str, float]]:
     """The loss of a composited picture and its coverage against a sample, and its parts by name."""
     l1, similarity = l1_ssim(image, sample.rgb, sample.weight)
-    cover = (alpha - sample.alpha).abs().mean()
+    cover = l1_loss(alpha, sample.alpha)
     loss = config.l1 * l1 + config.ssim * (1 - similarity) + config.alpha * cover
-    mse = float((image.detach() - sample.rgb).square().mean())
+    mse = float(mse_loss(image.detach(), sample.rgb))
     return loss, {
         "loss": float(loss.detach()),
         "l1": float(l1.detach()),
-        "psnr": float(-10 * torch.log10(torch.tensor(mse + 1e-12))),
+        "psnr": -10 * math.log10(mse + 1e-12),
     }

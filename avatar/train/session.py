@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch.optim import Adam, Optimizer
+from torch.optim import Optimizer
 
 from avatar.face.rig import PersonalRig
 from avatar.models.base import AbstractBackbone, AbstractUpkeep
 from avatar.models.gaussian_head import GaussianHead
+from avatar.ops.optimize import SplatAdam
 from avatar.train import checkpoint
 from avatar.train.config import TrainConfig
 from avatar.train.dataset import Dataset
@@ -36,7 +37,7 @@ class Session:
         return cls(
             backbone=backbone,
             upkeep=backbone.upkeep(config.steps),
-            optimizer=Adam(groups, betas=(0.9, 0.99), fused=True),
+            optimizer=SplatAdam(groups, outer=backbone.outer_gradients()),
             config=config,
             key=key,
         )

@@ -10,6 +10,7 @@ from avatar.core import MotionFrame, Region
 from avatar.errors import InputError
 from avatar.face import INDEX, MIRROR, AnnyRig, PersonalRig
 from avatar.face.rig import Piece
+from avatar.ops.rotation import axis_angle_to_matrix
 
 FLIP = torch.tensor([-1.0, 1, 1])
 
@@ -205,6 +206,25 @@ def test_posed_is_in_the_world_frame(people):
     transform[:3, 3] = torch.tensor([0.1, 0.2, 0.7])
     still = MotionFrame(expression=torch.zeros(52), T_world_head=transform, neck=torch.zeros(3), gaze=torch.zeros(2, 2))
     torch.testing.assert_close(people[0].posed(still), people[0].neutral + transform[:3, 3], atol=1e-5, rtol=0)
+
+
+def test_posed_is_the_local_surface_moved_with_head_torso_and_correction(people):
+    generator = torch.Generator().manual_seed(2)
+    transform = torch.eye(4)
+    transform[:3, :3] = axis_angle_to_matrix(torch.tensor([0.1, -0.3, 0.05]))
+    transform[:3, 3] = torch.tensor([0.1, 0.2, 0.7])
+    motion = MotionFrame(
+        expression=torch.rand(52, generator=generator), T_world_head=transform,
+        neck=0.2 * torch.randn(3, generator=generator), gaze=0.3 * torch.randn(2, 2, generator=generator),
+        torso=0.02 * torch.randn(3, generator=generator),
+    )  # fmt: skip
+    rigid = 0.05 * torch.randn(6, generator=generator)
+    for person in people[:2]:
+        local, pivot = person.vertices(motion.expression, motion.neck, motion.gaze), person.neck_pivots[1]
+        turned = (local - pivot) @ axis_angle_to_matrix(rigid[:3]).T + pivot + rigid[3:]
+        local = torch.lerp(local, turned, person.below_head)
+        expected = local @ transform[:3, :3].T + transform[:3, 3] + person.below_head * motion.torso
+        torch.testing.assert_close(person.posed(motion, rigid), expected, atol=2e-6, rtol=0)
 
 
 def test_landmarks_lie_where_their_names_say(rig):
