@@ -75,6 +75,7 @@ def as_a_viewer_draws(file, frame):
         place(index, np.eye(4))
     primitive, skin = document["meshes"][0]["primitives"][0], document["skins"][0]
     points = file.array(primitive["attributes"]["POSITION"]).astype(np.float64)
+    assert weights is not None
     for weight, target in zip(weights, primitive["targets"], strict=True):
         points = points + weight * file.array(target["POSITION"])
     rest = file.array(skin["inverseBindMatrices"])
