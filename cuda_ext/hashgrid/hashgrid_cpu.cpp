@@ -37,13 +37,13 @@ void store_some(float* p, F value, int count) {
     for (int i = 0; i < count; ++i) p[i] = lanes[i];
 }
 
-// C floats of each lane's row, which starts at p[at].
+// C floats of each lane's row, which starts at p[at[lane]].
 template <int C>
-void gather_rows(const float* p, I at, F* out) {
+void gather_rows(const float* p, const int32_t* at, F* out) {
     if constexpr (C == 1) {
-        out[0] = gather(p, at);
+        out[0] = gather(p, load_ints(at));
     } else {
-        for (int k = 0; k < C; k += 2) gather_pairs(p + k, at, out[k], out[k + 1]);
+        for (int k = 0; k < C; k += 2) load_pairs(p + k, at, out[k], out[k + 1]);
     }
 }
 
@@ -149,7 +149,7 @@ struct Loops {
                 for (int k = 0; k < C; ++k) total[k] = F(0.0f);
                 for (int corner = 0; corner < Rows::kCorners; ++corner) {
                     F values[C];
-                    gather_rows<C>(table, load_ints(batch.start[corner] + i), values);
+                    gather_rows<C>(table, batch.start[corner] + i, values);
                     const F w = corner_weight<D>(fraction, corner);
                     for (int k = 0; k < C; ++k) total[k] = fma(w, values[k], total[k]);
                 }
@@ -196,7 +196,7 @@ struct Loops {
                 load_gradient(job, index, at + i, count - i, gradient);
                 for (int corner = 0; corner < Rows::kCorners; ++corner) {
                     F values[C];
-                    gather_rows<C>(table, load_ints(batch.start[corner] + i), values);
+                    gather_rows<C>(table, batch.start[corner] + i, values);
                     product[corner] = F(0.0f);
                     for (int k = 0; k < C; ++k) product[corner] = fma(gradient[k], values[k], product[corner]);
                 }
