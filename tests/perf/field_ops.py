@@ -63,16 +63,22 @@ def hash_inputs() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def measure_hashgrid(positions: torch.Tensor, repeats: int) -> dict[str, Times]:
-    """The compiled operator: forward; forward and backward to the table; and to the positions as well."""
-    table, upstream = hash_inputs()
+    """The compiled operator: forward; forward and backward to the table; and to the positions as well.
+
+    As for each judge, the gradient comes as its own output lies in memory; "row_major" has it point after point, which
+    is turned round first.
+    """
+    table, by_point = hash_inputs()
+    upstream = by_point.t().contiguous().t()
     leaf, moving = table.requires_grad_(), positions.clone().requires_grad_()
 
-    def both(points: torch.Tensor, leaves: list[torch.Tensor]) -> None:
-        torch.autograd.grad(hashgrid.encode(points, leaf, GRID), leaves, upstream)
+    def both(points: torch.Tensor, leaves: list[torch.Tensor], arriving: torch.Tensor = upstream) -> None:
+        torch.autograd.grad(hashgrid.encode(points, leaf, GRID), leaves, arriving)
 
     return {
         "forward": milliseconds(lambda: hashgrid.encode(positions, table.detach(), GRID), repeats),
         "forward_backward": milliseconds(lambda: both(positions, [leaf]), repeats),
+        "forward_backward_row_major": milliseconds(lambda: both(positions, [leaf], by_point), repeats),
         "forward_backward_positions": milliseconds(lambda: both(moving, [leaf, moving]), repeats),
     }
 
