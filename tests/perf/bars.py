@@ -119,6 +119,13 @@ def verdicts(results: dict[str, Any]) -> list[dict[str, Any]]:
     ):
         if row := rows.get(f"{label} 50000@512"):
             asked.append((f"{what}, 50k@512, ms", row["wall_ms"], "<=", bound))
+    for judge, bound in (("nerfstudio torch", 35), ("drjit", 4)):
+        for points in ("random points", "points along rays"):
+            value = rows.get(f"field hashgrid ratio to {judge}, {points}", {}).get("value")
+            asked.append((f"hash grid, {points}, times {judge}", value, ">=", bound))
+    if growth := results.get("growth"):
+        first, *_, last = growth.values()
+        asked.append((f"memory {list(growth)[-1]} frames, MB more", round(last - first, 1), "<=", 10))
     return [
         {"what": what, "value": value, "bound": f"{sign} {bound}", "met": _met(value, sign, bound)}
         for what, value, sign, bound in asked
@@ -163,6 +170,8 @@ def as_text(results: dict[str, Any]) -> str:
         f"{'':44}" + "".join(f"{title:>{width}}" for title, _, width in _COLUMNS),
     ]
     lines += [line for name, row in results["rows"].items() for line in row_lines(name, row)]
+    if results.get("growth"):
+        lines += ["", f"resident memory, MB, motion to picture: {results['growth']}"]
     lines += ["", "instruction sets, 50000@512, best ms (forward, forward + backward):"]
     for name, times in results["instruction_sets"].items():
         lines.append(f"  {name:10} {times['forward']:8} {times['forward_backward']:8}")

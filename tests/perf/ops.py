@@ -18,7 +18,7 @@ import torch
 
 from avatar import ops
 from avatar.ops import reference
-from tests.perf import bars, gsplat_torch, roofline
+from tests.perf import bars, gsplat_torch, pipeline, roofline
 from tests.perf.head_scene import Splats, draw, head_scene, view_of_head
 from tests.perf.picture_ops import mesh_row, picture_row
 from tests.perf.timing import Row, Times, judged, milliseconds
@@ -88,6 +88,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument("--quick", action="store_true", help="50,000 splats at 512 px only, without the slow judges")
+    parser.add_argument("--frames", type=int, default=10_000, help="of the test that memory does not grow; 0: without")
     options = parser.parse_args()
     if "OMP_WAIT_POLICY" not in os.environ:
         # Torch's threads must not spin while they wait: on a busy machine that slows the judges tenfold.
@@ -117,6 +118,7 @@ def main() -> None:
         "rows": rows,
         "needs": {name: need.formula() for name, need in roofline.NEEDS.items()},
         "instruction_sets": bars.instruction_sets(measure_rasterizer, options.repeats),
+        "growth": pipeline.measure_growth(options.frames) if options.frames and not options.quick else None,
         "tile_list_of_gsplat_s": None if options.quick else bars.gsplat_tile_list_seconds(),
     }
     results["bars"] = bars.verdicts(results)
