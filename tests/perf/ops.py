@@ -110,6 +110,7 @@ def main() -> None:
             {"threads": [options.threads], "repeats": [options.repeats], "splats": all_splats, "size": sizes}
         )
     )
+    roofline.add_shares(rows, limits)
     results = {
         "date": datetime.date.today().isoformat(),
         "machine": {**bars.machine(), "load": [round(value, 1) for value in (*load, os.getloadavg()[0])]},

@@ -5,6 +5,7 @@ move if nothing is moved twice; work for nothing (pixels of a block that the spl
 none, so it shows as a lower share. Symbols are the sizes of the scene, see `scene_counts`.
 """
 
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 
 from avatar.ops import reference
+from tests.perf.field_ops import GRID, POINTS
 from tests.perf.head_scene import Splats
 from tests.perf.splat_pairs import drawn_pairs, tile_lists
 
@@ -48,7 +50,35 @@ NEEDS = {
     "l1_ssim forward_backward": Need({"values": 407}, {"values": 28, "pixels": 8}),
     # Double precision: edges 60 a triangle, three weights 18 and their test 7 a covered pixel.
     "rasterize_mesh": Need({"triangles": 60, "covered": 25}, {"triangles": 60, "pixels": 24}),
+    # Per splat: 13 sums of 20 terms 520, frame and activations 230. Bytes: basis 1040, rest state 72, results 56.
+    "bind forward": Need({"splats": 750}, {"splats": 1168}),
+    # The way back: 260 of the basis' gradient, 13 sums for the weights 520, frame 460; the basis in and out again.
+    "bind forward and backward": Need({"splats": 2000}, {"splats": 3450}),
+    # Half of the rows of 260 numbers: 14 each; the value and two means in and out.
+    "adam": Need({"splats": 1820}, {"splats": 3160}),
+    # Per point and level: place 12, weights 12, 8 corners of 2 features 32, row numbers 16. The table of 64 MB once.
+    "hashgrid forward": Need({"points": 16 * 72}, {"points": 140, "rows": 8}),
+    # Again the places and weights, and 8 corners of 2 features 32; gradients in, the table's out.
+    "hashgrid forward_backward": Need({"points": 32 * 72}, {"points": 280, "rows": 16}),
+    "rays composite forward": Need({"samples": 30}, {"samples": 28}),
+    "rays composite forward_backward": Need({"samples": 75}, {"samples": 84}),
 }
+
+
+def add_shares(rows: dict[str, dict[str, Any]], limits: dict[str, float]) -> None:
+    """Shares of the rows of other modules, whose sizes stand in their names."""
+    for name, row in rows.items():
+        of_splats = re.fullmatch(r"(bind|adam) (\d+) ?(.*)", name)
+        of_points = re.fullmatch(r"field (hashgrid \w+), .*", name)
+        if of_splats and (key := f"{of_splats[1]} {of_splats[3]}".strip()) in NEEDS:
+            counts: Counts = {"splats": float(of_splats[2])}
+        elif of_points and (key := of_points[1]) in NEEDS:
+            counts = {"points": POINTS, "rows": GRID.rows}
+        elif (key := name.removeprefix("field ")) in NEEDS and key.startswith("rays"):
+            counts = {"samples": rows["rays samples"]["value"]}
+        else:
+            continue
+        row.update(shares(key, counts, row["wall_ms"], limits), roofline=key, counts=counts)
 
 
 def scene_counts(splats: Splats, view: dict[str, Any]) -> Counts:
