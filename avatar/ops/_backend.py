@@ -68,6 +68,11 @@ def compiled_for(tensor: torch.Tensor) -> bool:
     return tensor.device.type == "cpu" or (tensor.device.type == "cuda" and bool(module.CUDA))
 
 
+def on_cuda(tensor: torch.Tensor) -> bool:
+    """Whether operators on tensors like this one run as CUDA kernels."""
+    return tensor.device.type == "cuda"
+
+
 def describe() -> dict[str, Any]:
     """Which operators are used here: backend, instruction set, threads, cuda, and how to mend a missing library."""
     module = native()

@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from avatar.ops._backend import native
+from avatar.ops._backend import native, on_cuda
 
 NUMBERS = 13
 _RECORD, _STATE = 16, 6
@@ -59,7 +59,7 @@ def _forward(*inputs):
     tensors = _contiguous(inputs[:14])
     out = _outputs(tensors)
     arguments = (_pointers(tensors), _sizes(tensors, activate), _pointers(out[5:]), _pointers(out[:5]))
-    if out[0].device.type == "cuda":
+    if on_cuda(out[0]):
         with torch.cuda.device(out[0].device):
             module.cuda_bind_gaussians(*arguments, torch.cuda.current_stream().cuda_stream)
     elif not module.bind_gaussians(*arguments, torch.get_num_threads()):
@@ -91,7 +91,7 @@ def _backward(*inputs):
     out = _gradients(tensors, wanted)
     targets = [0 if not t.numel() else t.data_ptr() for t in out]
     arguments = (_pointers(tensors), _sizes(tensors, activate), _pointers(kept), _pointers(drawn), _pointers(upstream))
-    if drawn[0].device.type == "cuda":
+    if on_cuda(drawn[0]):
         with torch.cuda.device(drawn[0].device):
             sums = kept[0].new_zeros(len(tensors[1]), _RECORD)
             stream = torch.cuda.current_stream().cuda_stream

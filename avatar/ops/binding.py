@@ -131,7 +131,11 @@ def _reference(surface: Surface, seats: Seats, rest: Rest, blend: Blend, activat
 
 
 def _check(surface: Surface, seats: Seats, rest: Rest, blend: Blend) -> None:
-    vertices, n, faces = surface.vertices, len(seats.triangle), len(surface.faces)
+    vertices = surface.vertices
+    for name, tensor, ndim in (("vertices", vertices, 2), ("faces", surface.faces, 2), ("triangle", seats.triangle, 1)):
+        if tensor.ndim != ndim:
+            raise ValueError(f"{name} has shape {tuple(tensor.shape)}, not {ndim} axes")
+    n, faces = len(seats.triangle), len(surface.faces)
     wanted = {
         "vertices": (vertices, (len(vertices), 3)),
         "rest_size": (surface.rest_size, (faces,)),

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from avatar.ops import reference_field
-from avatar.ops._backend import compiled_for, native
+from avatar.ops._backend import compiled_for, native, on_cuda
 
 _MAX_LEVELS, _MAX_RESOLUTION, _MAX_LOG2_ROWS = 32, 2**20, 24
 
@@ -117,7 +117,7 @@ def _checked(positions: Tensor, table: Tensor, resolutions: list[int], log2_rows
 def _fresh(like: Tensor, *shape: int) -> Tensor:
     """Uninitialised memory, in large pages on the CPU (4 KB pages would take as long as the kernel itself)."""
     out, module = like.new_empty(shape), native()
-    if like.device.type == "cpu" and module is not None:
+    if module is not None and not on_cuda(like):
         module.advise_huge_pages(out.data_ptr(), out.numel() * out.element_size())
     return out
 
@@ -128,7 +128,7 @@ def _hash_encode(positions, table, resolutions, log2_rows):
     points, rows = _checked(positions, table, resolutions, log2_rows)
     count, (dimensions, features) = len(positions), (positions.shape[1], table.shape[1])
     width = len(resolutions) * features
-    out = _fresh(positions, width, count).t() if positions.device.type == "cpu" else _fresh(positions, count, width)
+    out = _fresh(positions, count, width) if on_cuda(positions) else _fresh(positions, width, count).t()
     call = ([points.data_ptr(), rows.data_ptr(), 0], count, (dimensions, features, log2_rows), resolutions)
     _run("hash_encode", positions, (*call, out.data_ptr()))
     return out
@@ -141,7 +141,7 @@ def _hash_encode_backward(positions, table, gradient, resolutions, log2_rows, wa
     count, (dimensions, features) = len(positions), (positions.shape[1], table.shape[1])
     if tuple(gradient.shape) != (count, len(resolutions) * features) or not compiled_for(gradient):
         raise ValueError(f"gradient {gradient.dtype} {tuple(gradient.shape)} is not that of the encoded points")
-    upstream = gradient.contiguous() if gradient.device.type == "cuda" else _feature_major(gradient)
+    upstream = gradient.contiguous() if on_cuda(gradient) else _feature_major(gradient)
     by_axis = _fresh(points, *points.shape) if wanted[0] else points.new_empty(0)
     by_row = _fresh(rows, *rows.shape) if wanted[1] else rows.new_empty(0)
     inputs, outputs = (points, rows, upstream), (by_axis, by_row)
@@ -159,7 +159,7 @@ def _feature_major(gradient: Tensor) -> Tensor:
 def _run(name: str, like: Tensor, call: tuple) -> None:
     """Call the kernel on the tensor's device: with all of torch's threads, or queued on the current stream."""
     module = native()
-    if like.device.type == "cpu":
+    if not on_cuda(like):
         getattr(module, name)(*call, torch.get_num_threads())
         return
     with torch.cuda.device(like.device):

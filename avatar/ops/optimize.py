@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
-from avatar.ops._backend import compiled_for, native
+from avatar.ops._backend import compiled_for, native, on_cuda
 
 
 @dataclass
@@ -51,23 +51,49 @@ def adam_step(
         skip: leave rows alone whose gradient is zero.
 
     Raises:
-        ValueError: if shapes, types or devices do not fit together, or a tensor that changes is not contiguous.
+        ValueError: if shapes, types or devices do not fit together, a tensor that changes is not contiguous, or rates
+            make no sense.
     """
+    numbers = _checked_rates(rates)
     whole = (parameter, *memory)
-    wanted = parameter.shape if terms is None else torch.Size([*gradient.shape[:2], len(terms)])
+    if terms is not None and (terms.ndim != 1 or gradient.ndim != 2):
+        raise ValueError(f"gradient {tuple(gradient.shape)} with terms {tuple(terms.shape)} must be [n a] and [k]")
+    wanted = parameter.shape if terms is None else torch.Size([*gradient.shape, *terms.shape])
     for name, tensor in zip(("parameter", "mean", "square"), whole, strict=True):
         if tensor.shape != wanted or not tensor.is_contiguous():
             raise ValueError(f"{name} is {tuple(tensor.shape)}, must be contiguous and {tuple(wanted)}")
     if terms is None and gradient.shape != parameter.shape:
         raise ValueError(f"gradient is {tuple(gradient.shape)}, parameter {tuple(parameter.shape)}")
+    if not parameter.is_floating_point():
+        raise ValueError(f"parameter is {parameter.dtype}, must be of a floating type")
     for tensor in (gradient, *memory, *(() if terms is None else (terms,))):
         if tensor.dtype != parameter.dtype or tensor.device != parameter.device:
             raise ValueError(f"{tensor.dtype} on {tensor.device} does not fit {parameter.dtype} on {parameter.device}")
-    numbers = [rates[name] for name in ("lr", "beta1", "beta2", "eps", "step")]
     if compiled_for(parameter):
         torch.ops.avatar.adam(*whole, gradient, terms, numbers, skip)
     else:
         _reference(whole, gradient, terms, numbers, skip)
+
+
+_LEAST_EPS = 1e-30
+"""Below it, a number that never had a gradient would be divided by zero."""
+
+
+def _checked_rates(rates: dict[str, float]) -> list[float]:
+    """Learning rate, decays, eps and step.
+
+    Raises:
+        ValueError: if one is missing or out of range; corrections of the bias would divide by zero.
+    """
+    names = ("lr", "beta1", "beta2", "eps", "step")
+    if missing := [name for name in names if name not in rates]:
+        raise ValueError(f"rates lack {', '.join(missing)}")
+    lr, beta1, beta2, eps, step = (float(rates[name]) for name in names)
+    if not (math.isfinite(lr) and 0 <= beta1 < 1 and 0 <= beta2 < 1 and _LEAST_EPS <= eps < math.inf and step >= 1):
+        raise ValueError(
+            f"rates {rates} must have a finite lr, beta1 and beta2 in [0, 1), eps of at least {_LEAST_EPS}, step >= 1"
+        )
+    return [lr, beta1, beta2, eps, step]
 
 
 def _reference(whole: tuple[Tensor, ...], gradient: Tensor, terms: Tensor | None, rates: list[float], skip: bool):
@@ -107,7 +133,7 @@ def _step(parameter, mean, square, gradient, terms, rates, skip):  # noqa: PLR09
     pointers = [t.data_ptr() for t in (parameter, mean, square, gradient)] + [0 if terms is None else terms.data_ptr()]
     numbers = (beta1, beta2, lr / (1 - beta1**step), 1 / math.sqrt(1 - beta2**step), eps)
     arguments = (pointers, rows, parameter.numel() // rows, 0 if terms is None else len(terms), numbers, skip)
-    if parameter.device.type == "cuda":
+    if on_cuda(parameter):
         with torch.cuda.device(parameter.device):
             module.cuda_adam_step(*arguments, torch.cuda.current_stream().cuda_stream)
     else:

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from avatar.ops._backend import compiled_for, native
+from avatar.ops._backend import compiled_for, native, on_cuda
 
 JOINTS = ("neck", "torso", "right eye", "left eye", "rigid", "head")
 _FIXED = 12 * len(JOINTS) + 3
@@ -59,7 +59,8 @@ def pose_rig(
         shift: of all that is below the head, world axes.
 
     Raises:
-        ValueError: if shapes, types or devices do not fit together, or an action has no coefficient.
+        ValueError: if shapes, types or devices do not fit together, or an action has no coefficient (on a GPU, the
+            vertices that it moves become NaN instead, and what leads out of the lists is left out).
     """
     _check(rig, expression, transforms, shift)
     if not compiled_for(rig.neutral):
@@ -68,13 +69,18 @@ def pose_rig(
 
 
 def _check(rig: SparseRig, expression: Tensor, transforms: Tensor, shift: Tensor) -> None:
+    for name, tensor, ndim in (("neutral", rig.neutral, 2), ("action", rig.action, 1), ("expression", expression, 1)):
+        if tensor.ndim != ndim:
+            raise ValueError(f"{name} has shape {tuple(tensor.shape)}, not {ndim} axes")
+    if not rig.neutral.is_floating_point():
+        raise ValueError(f"neutral is {rig.neutral.dtype}, must be of a floating type")
     count, entries = len(rig.neutral), len(rig.action)
     wanted = {
         "neutral": (rig.neutral, (count, 3)),
         "first": (rig.first, (count + 1,)),
         "move": (rig.move, (entries, 3)),
         "weights": (rig.weights, (count, 5)),
-        "expression": (expression, (*expression.shape[:1],)),
+        "expression": (expression, tuple(expression.shape)),
         "transforms": (transforms, (6, 3, 4)),
         "shift": (shift, (3,)),
     }
@@ -117,7 +123,7 @@ def _forward(*inputs):
     tensors = [t.contiguous() for t in inputs]
     out = torch.empty_like(tensors[0])
     pointers, sizes = [t.data_ptr() for t in tensors], (len(out), len(inputs[5]), len(inputs[2]))
-    if out.device.type == "cuda":
+    if on_cuda(out):
         with torch.cuda.device(out.device):
             module.cuda_pose_rig(pointers, sizes, out.data_ptr(), torch.cuda.current_stream().cuda_stream)
     elif not module.pose_rig(pointers, sizes, out.data_ptr(), torch.get_num_threads()):
@@ -134,7 +140,7 @@ def _backward(*inputs):
     neutral, sums = torch.empty_like(tensors[0]), tensors[0].new_empty(_FIXED + actions)
     pointers, sizes = [t.data_ptr() for t in tensors], (len(neutral), actions, len(inputs[2]))
     out = (gradient.data_ptr(), neutral.data_ptr(), sums.data_ptr())
-    if gradient.device.type == "cuda":
+    if on_cuda(gradient):
         with torch.cuda.device(gradient.device):
             stream = torch.cuda.current_stream().cuda_stream
             module.cuda_pose_rig_backward(pointers, sizes, out, stream)

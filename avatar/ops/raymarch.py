@@ -13,9 +13,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from avatar.ops import reference_field
-from avatar.ops._backend import compiled_for, native
+from avatar.ops._backend import compiled_for, native, on_cuda
 
 _MAX_CELLS = 1024
+_MAX_SAMPLES = 2**30  # 16 GB of them; a ray with a direction of nearly no length alone has 2^20
+_LEAST, _MOST = 1e-30, 1e30  # of lengths; the kernels' float32 has no others
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,13 +34,13 @@ class Marching:
     """Corners of the box that the occupancy grid fills."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.step < math.inf or not 0 <= self.cone < math.inf:
-            raise ValueError(f"step {self.step} must be positive and cone {self.cone} not negative, both finite")
+        if not _LEAST <= self.step <= _MOST or not (self.cone == 0 or _LEAST <= self.cone <= _MOST):
+            raise ValueError(f"step {self.step} must be {_LEAST} to {_MOST}, cone {self.cone} must be so or zero")
         if not 0 <= self.near <= self.far:
             raise ValueError(f"near {self.near} must be at least 0 and at most far {self.far}")
-        finite = all(map(math.isfinite, (*self.low, *self.high)))
-        if not finite or not all(a < b for a, b in zip(self.low, self.high, strict=True)):
-            raise ValueError(f"box from {self.low} to {self.high} must be finite and not empty")
+        finite = all(-_MOST <= corner <= _MOST for corner in (*self.low, *self.high))
+        if not finite or not all(b - a >= _LEAST for a, b in zip(self.low, self.high, strict=True)):
+            raise ValueError(f"box from {self.low} to {self.high} must be finite and not empty, within {_MOST}")
 
 
 def march(
@@ -54,14 +56,17 @@ def march(
 
     Args:
         directions: of any length; a ray without one has no samples.
-        jitter: in [0, 1); each ray's first sample starts so many steps behind the ray's entry.
+        jitter: in [0, 1]; each ray's first sample starts so many steps behind the ray's entry. Others are clamped to
+            it, NaN counts as 0.
 
     Returns:
         (first sample, number of samples) of each ray; each sample's ray; its start and its end along the ray.
 
     Raises:
-        ValueError: if shapes, types or devices do not fit together.
+        ValueError: if shapes, types or devices do not fit together, or there would be more than 2^30 samples.
     """
+    if origins.ndim != 2 or not origins.is_floating_point():
+        raise ValueError(f"origins is {origins.dtype} {tuple(origins.shape)}, not torch.float32 [r 3]")
     for name, tensor, wanted in (("origins", origins, 3), ("directions", directions, 3), ("jitter", jitter, None)):
         if tensor is None:
             continue
@@ -108,6 +113,7 @@ def composite(
 
     Args:
         densities: per unit of t; below 0 they count as 0.
+        starts, ends: along the ray; a sample that ends before it starts is empty.
         packed: (first sample, number of samples) of each ray, one ray after the other.
 
     Returns:
@@ -116,8 +122,11 @@ def composite(
 
     Raises:
         ValueError: if shapes, types or devices do not fit together, or (on the CPU) if rays' samples overlap or are
-            not there; on a GPU those are left out.
+            not there. On a GPU nobody waits to look: a ray with samples that are not there has none, and samples that
+            rays share keep the weight and the gradients of one of these rays, any.
     """
+    if densities.ndim != 1:
+        raise ValueError(f"densities has shape {tuple(densities.shape)}, not [s]")
     count = len(densities)
     for name, tensor, shape in (
         ("densities", densities, (count,)),
@@ -163,7 +172,7 @@ def _call(name: str, like: Tensor, *arguments) -> bool | None:
     module = native()
     if module is None or not compiled_for(like):
         raise RuntimeError(f"{name} needs float32 and the compiled library; see avatar.ops.describe()")
-    if like.device.type == "cpu":
+    if not on_cuda(like):
         return getattr(module, name)(*arguments, torch.get_num_threads())
     with torch.cuda.device(like.device):
         return getattr(module, f"cuda_{name}")(*arguments, torch.cuda.current_stream().cuda_stream)
@@ -189,7 +198,7 @@ def _march_rays(origins, directions, occupied, jitter, box, spacing):  # noqa: P
     _check_occupied(occupied, origins)
     if count != len(directions) or count != len(jitter) or origins.shape[1] != 3 or directions.shape != origins.shape:
         raise ValueError(f"directions {tuple(directions.shape)} and jitter {tuple(jitter.shape)} must fit {count} rays")
-    if origins.device.type == "cpu":
+    if not on_cuda(origins):
         module, words = native(), torch.empty(-(-grid.numel() // 32), dtype=torch.int32)
         if module is None:
             raise RuntimeError("march_rays needs the compiled library; see avatar.ops.describe()")
@@ -200,6 +209,8 @@ def _march_rays(origins, directions, occupied, jitter, box, spacing):  # noqa: P
     ends = counts.cumsum(0)
     packed = torch.stack([ends - counts, counts], -1)
     total = int(ends[-1]) if count else 0
+    if total > _MAX_SAMPLES:
+        raise ValueError(f"{total} samples on {count} rays are too many; take larger steps or longer directions")
     ray = torch.empty(total, dtype=torch.int64, device=origins.device)
     spans = origins.new_empty(2, total)
     out = _pointers(ray, spans[0], spans[1])

@@ -82,7 +82,7 @@ def march(  # noqa: PLR0917 - rays, grid and spacing, as the compiled operator t
     """Samples with their middle in an occupied cell, along rays from where they enter a box to where they leave it.
 
     Args:
-        jitter: each ray's first sample starts this many steps behind the entry.
+        jitter: each ray's first sample starts this many steps behind the entry; clamped to [0, 1], NaN counts as 0.
         box: low x, y, z and high x, y, z.
         spacing: near, far, step, cone. Sample k follows on sample k - 1 and is `step` long while
             cone * start <= step; then each is 1 + cone times as long as the one before.
@@ -94,7 +94,7 @@ def march(  # noqa: PLR0917 - rays, grid and spacing, as the compiled operator t
     near, far, step, cone = spacing
     entry, leave = inside_box(origins, directions, low, high)
     hit = entry.clamp(min=near) < leave.clamp(max=far)
-    first, last = entry.clamp(min=near) + jitter * step, leave.clamp(max=far)
+    first, last = entry.clamp(min=near) + jitter.nan_to_num(0.0).clamp(0, 1) * step, leave.clamp(max=far)
     even = ((step / cone - first) / step).ceil().clamp(min=0) if cone > 0 else torch.full_like(first, math.inf)
 
     def start(k: int) -> Tensor:
@@ -134,7 +134,7 @@ def composite(
     """Emission and absorption along rays (Max 1995), front to back, each density constant over its sample.
 
     A sample takes 1 - exp(-density * length) of the light that reaches it; nothing counts once less than MIN_LIGHT is
-    left. Densities below 0 count as 0. Rays are laid out as rows, as long as the longest.
+    left. Densities below 0 and lengths below 0 count as 0. Rays are laid out as rows, as long as the longest.
 
     Returns:
         Values and middles (the depth) times weights, summed over each ray; the sum of weights (alpha); the weights.
@@ -147,7 +147,7 @@ def composite(
     if not len(densities):
         at = at[:, :0]
         there = there[:, :0]
-    depths = (densities.clamp(min=0) * (ends - starts))[at].where(there, 0)
+    depths = (densities.clamp(min=0) * (ends - starts).clamp(min=0))[at].where(there, 0)
     light = torch.exp(-(depths.cumsum(-1) - depths))
     weights = (light * (1 - torch.exp(-depths))).where(light.detach() >= MIN_LIGHT, 0)
     colour = (weights[..., None] * values[at]).sum(1)

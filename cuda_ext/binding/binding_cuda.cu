@@ -57,6 +57,11 @@ __global__ void frames_kernel(Surface s, float* records) {
     r[13] = logf(f.growth), r[14] = kOffsetUnit * f.growth, r[15] = 0.0f;
 }
 
+// The record of a splat's triangle, or null where there is no such triangle.
+__device__ const float* record_of(const Surface& s, const float* records, int64_t triangle) {
+    return triangle >= 0 && triangle < s.face_count ? records + kRecordFloats * triangle : nullptr;
+}
+
 __device__ Seat<float> seat_of(const float* r) { return {quat_at(r + 9, 0), r[14], r[13]}; }
 
 // The 13 numbers that motion adds to the splat of this lane; all lanes of the warp take part.
@@ -92,13 +97,13 @@ __global__ void bind_kernel(Surface surface, Splats s, const float* records, Dra
     const Rest<float> rest{vec3_at(s.offset, i), quat_at(s.turn, i), vec3_at(s.log_scale, i), s.opacity[i],
                            vec3_at(s.colour, i)};
     const Sway<float> added = sway_of(numbers);
-    const int64_t triangle = s.triangle[i];
-    const bool exists = triangle >= 0 && triangle < surface.face_count;
-    const float* r = records + kRecordFloats * (exists ? triangle : 0);
+    const float none[kRecordFloats] = {nanf("")};
+    const float* record = record_of(surface, records, s.triangle[i]);
+    const float* r = record ? record : none;
     const Bound<float> bound = bind_splat(seat_of(r), rest, added, s.activate);
     const Vec3<float> bary = vec3_at(s.bary, i);
-    Vec3<float> base = scaled(bary.x, vec3_at(r, 0)) + scaled(bary.y, vec3_at(r, 1)) + scaled(bary.z, vec3_at(r, 2));
-    if (!exists) base.x = nanf("");
+    const Vec3<float> base =
+        scaled(bary.x, vec3_at(r, 0)) + scaled(bary.y, vec3_at(r, 1)) + scaled(bary.z, vec3_at(r, 2));
     write(out.means, i, base + bound.mean);
     write(out.quats, i, bound.quat);
     write(out.scales, i, bound.scale);
@@ -146,15 +151,16 @@ __device__ SplatBack<float> splat_backward(const Splats& s, int64_t i, const flo
                                s.activate);
 }
 
-__global__ void backward_kernel(Splats s, const float* records, const float* state, Drawn drawn, Drawn upstream,
-                                Gradients to, float* sums) {
+__global__ void backward_kernel(Surface surface, Splats s, const float* records, const float* state, Drawn drawn,
+                                Drawn upstream, Gradients to, float* sums) {
     const int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
     const bool inside = i < s.count, moves = inside && (!s.live || s.live[i]);
     const float learns = moves ? 1.0f : 0.0f;
     float row[kNumbers] = {};
     if (inside) {
-        const int64_t triangle = s.triangle[i];
-        const SplatBack<float> b = splat_backward(s, i, records + kRecordFloats * triangle, state, drawn, upstream);
+        const float none[kRecordFloats] = {};
+        const float* record = record_of(surface, records, s.triangle[i]);
+        const SplatBack<float> b = splat_backward(s, i, record ? record : none, state, drawn, upstream);
         const Quat<float>& turn = b.rest.turn;
         write(to.offset, i, scaled(learns, b.rest.offset));
         write(to.turn, i, Quat<float>{learns * turn.w, learns * turn.x, learns * turn.y, learns * turn.z});
@@ -164,8 +170,8 @@ __global__ void backward_kernel(Splats s, const float* records, const float* sta
         write(row, 0, b.sway.offset), write(row, 1, b.sway.turn), write(row, 2, b.sway.log_scale);
         row[9] = b.sway.opacity, row[10] = b.sway.colour.x, row[11] = b.sway.colour.y, row[12] = b.sway.colour.z;
         for (int c = 0; c < kNumbers; ++c) to.extra[kNumbers * i + c] = row[c] = learns * channel_unit(c) * row[c];
-        if (to.vertices) {
-            float* sum = sums + kRecordFloats * triangle;
+        if (to.vertices && record) {
+            float* sum = sums + (record - records);
             const Vec3<float> g = vec3_at(upstream.means, i);
             for (int k = 0; k < 3; ++k) {
                 const float share = s.bary[3 * i + k];
@@ -188,7 +194,9 @@ __global__ void frames_backward_kernel(Surface s, const float* sums, float* vert
     frame_backward(frame_of(a, b, c, s.rest_size[i]), a, b, c, s.rest_size[i], vec3_at(sum + 9, 0), sum[12], corner);
     for (int k = 0; k < 3; ++k) {
         const Vec3<float> g = vec3_at(sum, k) + corner[k];
-        float* to = vertices + 3 * s.faces[3 * int64_t(i) + k];
+        const int64_t v = s.faces[3 * int64_t(i) + k];
+        if (v < 0 || v >= s.vertex_count) continue;
+        float* to = vertices + 3 * v;
         atomicAdd(to, g.x), atomicAdd(to + 1, g.y), atomicAdd(to + 2, g.z);
     }
 }
@@ -207,7 +215,8 @@ void bind_backward(const Surface& surface, const Splats& s, const float* records
     const auto on = static_cast<cudaStream_t>(stream);
     if (to.weights) cudaMemsetAsync(to.weights, 0, sizeof(float) * s.terms, on);
     if (to.vertices) cudaMemsetAsync(to.vertices, 0, sizeof(float) * 3 * surface.vertex_count, on);
-    if (s.count) backward_kernel<<<blocks_for(s.count), kThreads, 0, on>>>(s, records, state, out, gradient, to, sums);
+    if (s.count)
+        backward_kernel<<<blocks_for(s.count), kThreads, 0, on>>>(surface, s, records, state, out, gradient, to, sums);
     if (to.vertices && surface.face_count)
         frames_backward_kernel<<<blocks_for(surface.face_count), kThreads, 0, on>>>(surface, sums, to.vertices);
     check("bind_gaussians_backward");

@@ -26,6 +26,12 @@ AV_HD F exponential(F x) {
     return exp2(minimum(maximum(x * F(kLog2E), F(-120.0f)), F(120.0f)));
 }
 
+// Of a splat, at most 2^60 m: its gradient is divided by a triangle's size, and must not overflow there.
+template <class F>
+AV_HD F scale_of(F logarithm) {
+    return exp2(minimum(maximum(logarithm * F(kLog2E), F(-120.0f)), F(60.0f)));
+}
+
 template <class F>
 AV_HD F sigmoid(F x) {
     return F(1.0f) / (F(1.0f) + exponential(F(0.0f) - x));
@@ -88,7 +94,8 @@ AV_HD void frame_backward(const Frame<F>& f, Vec3<F> a, Vec3<F> b, Vec3<F> c, F 
     const auto bounded = both(less(F(kLeastGrowth), free), less(free, F(kMostGrowth)));
     const F size = select(bounded, log_growth / f.size, zero);
     const F area = half * size * inverse_edge;
-    const F length = half * size * (F(1.0f) - f.area * inverse_edge * inverse_edge);
+    // Where the triangle is so large that its area is infinite, zero times it would be no number.
+    const F length = select(bounded, half * size * (F(1.0f) - f.area * inverse_edge * inverse_edge), zero);
     const F about_tangent = dot(turn, f.tangent), about_bitangent = dot(turn, f.bitangent);
     const F about_normal = dot(turn, f.normal);
     const Vec3<F> normal = scaled(area, f.normal) - scaled(about_tangent / f.area, f.bitangent);
@@ -151,7 +158,7 @@ AV_HD Bound<F> bind_splat(const Seat<F>& seat, const Rest<F>& rest, const Sway<F
     const F opacity = rest.opacity + sway.opacity;
     out.scale = log_scale, out.opacity = opacity;
     if (activate) {
-        out.scale = {exponential(log_scale.x), exponential(log_scale.y), exponential(log_scale.z)};
+        out.scale = {scale_of(log_scale.x), scale_of(log_scale.y), scale_of(log_scale.z)};
         out.opacity = sigmoid(opacity);
     }
     out.colour = {sigmoid(colour.x), sigmoid(colour.y), sigmoid(colour.z)};

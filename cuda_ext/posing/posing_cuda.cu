@@ -22,10 +22,23 @@ void check(const char* what) {
     if (status != cudaSuccess) throw std::runtime_error(std::string(what) + ": " + cudaGetErrorString(status));
 }
 
+// The vertex's part of the lists, within them.
+struct Entries {
+    int begin, end;
+
+    __device__ Entries(const Job& job, int i) : begin(job.first[i]), end(job.first[i + 1]) {
+        if (begin < 0) begin = 0;
+        if (end > job.entries) end = job.entries;
+    }
+};
+
+__device__ bool exists(const Job& job, int action) { return action >= 0 && action < job.actions; }
+
 __device__ Vec3<float> acted(const Job& job, int i) {
     Vec3<float> p{job.neutral[3 * i], job.neutral[3 * i + 1], job.neutral[3 * i + 2]};
-    for (int e = job.first[i]; e < job.first[i + 1]; ++e) {
-        const float c = job.expression[job.action[e]];
+    const Entries entries(job, i);
+    for (int e = entries.begin; e < entries.end; ++e) {
+        const float c = exists(job, job.action[e]) ? job.expression[job.action[e]] : nanf("");
         p = p + scaled(c, Vec3<float>{job.move[3 * e], job.move[3 * e + 1], job.move[3 * e + 2]});
     }
     return p;
@@ -71,9 +84,12 @@ __global__ void backward_kernel(Job job, const float* gradient, float* neutral, 
     add(sums + kTransformFloats + 2, below * g.z);
     if (!inside) return;
     neutral[3 * i] = back.point.x, neutral[3 * i + 1] = back.point.y, neutral[3 * i + 2] = back.point.z;
-    for (int e = job.first[i]; e < job.first[i + 1]; ++e)
+    const Entries entries(job, i);
+    for (int e = entries.begin; e < entries.end; ++e) {
+        if (!exists(job, job.action[e])) continue;
         atomicAdd(sums + kFixedSums + job.action[e],
                   dot(back.point, Vec3<float>{job.move[3 * e], job.move[3 * e + 1], job.move[3 * e + 2]}));
+    }
 }
 
 int blocks(const Job& job) { return (job.vertex_count + kThreads - 1) / kThreads; }

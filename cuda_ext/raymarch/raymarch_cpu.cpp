@@ -46,7 +46,7 @@ void for_samples(const March& march, const uint32_t* occupied, const Rays& rays,
     const float *origin = rays.origins + 3 * ray, *direction = rays.directions + 3 * ray;
     const Interval t = inside_box(march, origin, direction);
     if (!(t.first < t.last)) return;
-    const Spacing spacing(march, rays.jitter ? fma(rays.jitter[ray], march.step, t.first) : t.first);
+    const Spacing spacing(march, jittered(march, rays.jitter ? rays.jitter + ray : nullptr, t.first));
     const F lanes = lane_numbers();
     for (int k = 0; k < raymarch::kMaxSteps; k += kLanes) {
         const F number = F(float(k)) + lanes;
@@ -93,7 +93,7 @@ struct Blended {
     Blended(const Blend& job, int64_t at, int count, float& light) {
         const F start = load_some(job.starts + at, count), end = load_some(job.ends + at, count);
         density = load_some(job.densities + at, count);
-        length = end - start, middle = F(0.5f) * (start + end);
+        length = length_of(start, end), middle = F(0.5f) * (start + end);
         const F pass = passing(density, length), after = F(light) * running_product(pass);
         alignas(64) float lights[kLanes + 1];
         lights[0] = light;
@@ -161,7 +161,7 @@ void blend_backward(const Blend& job, int64_t ray, const BlendGradient& g) {
         for (int k = 0; k < channels; ++k)
             g.values[i * channels + k] = g.upstream.colour ? w * g.upstream.colour[ray * channels + k] : 0.0f;
         const bool counts = g.densities[i] > 0.0f && job.densities[i] >= 0.0f;
-        g.densities[i] = counts ? (g.densities[i] * q - rest) * (job.ends[i] - job.starts[i]) : 0.0f;
+        g.densities[i] = counts ? (g.densities[i] * q - rest) * length_of(job.starts[i], job.ends[i]) : 0.0f;
         rest = fma(w, q, rest);
     }
 }

@@ -29,8 +29,7 @@ __device__ void for_samples(const March& march, const uint8_t* occupied, const R
     const float *origin = rays.origins + 3 * ray, *direction = rays.directions + 3 * ray;
     const Interval t = inside_box(march, origin, direction);
     if (!(t.first < t.last)) return;
-    const float jitter = rays.jitter ? rays.jitter[ray] : 0.0f;
-    const Spacing spacing(march, avatar::AV_ISA::fma(jitter, march.step, t.first));
+    const Spacing spacing(march, jittered(march, rays.jitter ? rays.jitter + ray : nullptr, t.first));
     float start = spacing.start(0.0f);
     for (int k = 0; k < kMaxSteps; ++k) {
         const float end = spacing.start(k + 1.0f), middle = 0.5f * (start + end);
@@ -85,7 +84,8 @@ __global__ void __launch_bounds__(kThreads) blend_kernel(Blend job, Picture out)
     for (int k = 0; k < job.channels; ++k) colour[k] = 0.0f;
     float light = 1.0f, alpha = 0.0f, depth = 0.0f;
     for (int64_t i = range.first; i < range.last && light >= kMinLight; ++i) {
-        const float pass = passing(job.densities[i], job.ends[i] - job.starts[i]), weight = light * (1.0f - pass);
+        const float pass = passing(job.densities[i], length_of(job.starts[i], job.ends[i])),
+                    weight = light * (1.0f - pass);
         light *= pass;
         alpha += weight;
         depth = avatar::AV_ISA::fma(weight, 0.5f * (job.starts[i] + job.ends[i]), depth);
@@ -115,7 +115,7 @@ __global__ void __launch_bounds__(kThreads) blend_backward_kernel(Blend job, Ble
     float light = 1.0f;
     int64_t end = range.first;
     for (; end < range.last && light >= kMinLight; ++end) {
-        light *= passing(job.densities[end], job.ends[end] - job.starts[end]);
+        light *= passing(job.densities[end], length_of(job.starts[end], job.ends[end]));
         g.densities[end] = light;
     }
     float rest = 0.0f;  // worth of the samples behind, which more density here would hide
@@ -125,7 +125,7 @@ __global__ void __launch_bounds__(kThreads) blend_backward_kernel(Blend job, Ble
             for (int k = 0; k < job.channels; ++k)
                 g.values[i * job.channels + k] = w * g.upstream.colour[ray * job.channels + k];
         const bool counts = g.densities[i] > 0.0f && job.densities[i] >= 0.0f;
-        g.densities[i] = counts ? (g.densities[i] * q - rest) * (job.ends[i] - job.starts[i]) : 0.0f;
+        g.densities[i] = counts ? (g.densities[i] * q - rest) * length_of(job.starts[i], job.ends[i]) : 0.0f;
         rest = avatar::AV_ISA::fma(w, q, rest);
     }
 }

@@ -58,6 +58,18 @@ AV_HD F cell_along(const raymarch::March& m, int axis, F coordinate) {
     return select(at_least(u, zero), minimum(u, F(m.cells[axis] - 1.0f)), zero);
 }
 
+// Where a ray's first sample starts. Jitter is clamped to [0, 1], else a ray could march 2^20 steps outside of the box.
+AV_HD float jittered(const raymarch::March& m, const float* jitter, float first) {
+    return jitter && *jitter >= 0.0f ? fma(minimum(*jitter, 1.0f), m.step, first) : first;
+}
+
+// Samples that end before they start are empty: with a length below 0 light would grow.
+template <class F>
+AV_HD F length_of(F start, F end) {
+    const F zero(0.0f), length = end - start;
+    return select(less(length, zero), zero, length);
+}
+
 // Share of the light that passes a sample; densities below 0 count as 0, NaN stays NaN.
 template <class F>
 AV_HD F passing(F density, F length) {

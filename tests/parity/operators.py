@@ -1,7 +1,6 @@
 """What the tests of bad arguments know of each operator. A new operator is one more `Operator` in `OPERATORS`."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -10,33 +9,10 @@ from torch import Tensor
 from avatar.ops.image import l1_ssim
 from avatar.ops.mesh import rasterize_mesh
 from avatar.ops.rasterize import rasterize
+from tests.parity.operator_case import HUGE, INF, NAN, TINY, Operator
+from tests.parity.operators_field import FIELD
+from tests.parity.operators_head import HEAD
 from tests.perf.head_scene import head_scene
-
-NAN, INF = float("nan"), float("inf")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Operator:
-    """One operator with good inputs, and what to do to them."""
-
-    name: str
-    call: Callable[..., tuple[Tensor, ...]]
-    tensors: Callable[[], dict[str, Tensor]]
-    """Good inputs, small; those of type float are tried with gradients."""
-    others: Mapping[str, Any] = field(default_factory=dict)
-    """The arguments that are no tensors."""
-    empty: tuple[Callable[[dict[str, Tensor]], dict[str, Any]], ...] = ()
-    """From good inputs to replacements that leave no rows or no pixels; results and gradients must be finite."""
-    refused: tuple[dict[str, Any], ...] = ()
-    """Replacements that must raise ValueError."""
-    extremes: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
-    """Values that an input may be filled with; results and gradients must be finite."""
-    spreads: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    """Outputs in which a NaN or infinity of an input may show; all others stay finite."""
-
-    def run(self, tensors: dict[str, Tensor], **changes: Any) -> tuple[Tensor, ...]:
-        """Outputs; tensors with a gradient keep it."""
-        return self.call(**{**tensors, **self.others, **changes})
 
 
 def _splats() -> dict[str, Tensor]:
@@ -72,7 +48,6 @@ BAD_SIZES = ({"size": (-1, 4)}, {"size": (4, 10**6)}, {"size": (10**9, 10**9)})
 NO_PIXELS = ((0, 0), (0, 7), (9, 0))
 EMPTY_SIZES = tuple((lambda _, size=size: {"size": size}) for size in NO_PIXELS)
 EMPTY_PICTURES = tuple((lambda _, size=size: {"size": size, "background": None}) for size in NO_PIXELS)
-TINY, HUGE = 1e-20, 1e10
 
 OPERATORS = (
     Operator(
@@ -129,4 +104,6 @@ OPERATORS = (
         ),
         extremes={"vertices_camera": (0.0, 0.01, -1.0, TINY, HUGE, 1e38)},
     ),
+    *FIELD,
+    *HEAD,
 )

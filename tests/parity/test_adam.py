@@ -76,6 +76,36 @@ def test_registered_operator_keeps_the_laws_of_torch_library(build):
     torch.library.opcheck(torch.ops.avatar.adam.default, (*tensors((9, 3)), None, rates, True))
 
 
+@pytest.mark.parametrize("terms", [0, 20])
+def test_result_does_not_depend_on_the_number_of_threads(build, terms):
+    """More numbers than one task takes, in stretches of rows that move and rows that do not."""
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            value, mean, square, gradient = tensors((9000, 13, 20) if terms else (60000, 4))
+            weights = tensors((terms,), 1)[0] if terms else None
+            rows = tensors((9000, 13), 2)[3] if terms else gradient
+            adam_step(value, rows, (mean, square), RATES, terms=weights, skip=True)
+            found.append((value, mean, square))
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
+def test_step_compiles_without_a_graph_break():
+    whole = [tensors((17, 3))[:3] for _ in range(2)]
+    gradient = tensors((17, 3))[3]
+
+    def step(value, mean, square, gradient):
+        adam_step(value, 2 * gradient, (mean, square), RATES, skip=True)
+        return value.sum()
+
+    found = torch.compile(step, fullgraph=True, backend="aot_eager")(*whole[0], gradient)
+    torch.testing.assert_close(found, step(*whole[1], gradient))
+    torch.testing.assert_close(whole[0], whole[1])
+
+
 def test_bad_arguments_give_an_error(build):
     value, mean, square, gradient = tensors((6, 4))
     with pytest.raises(ValueError, match="gradient is"):

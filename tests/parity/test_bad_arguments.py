@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.parity.operators import INF, NAN, OPERATORS
+from tests.parity.operator_case import INF, NAN
+from tests.parity.operators import OPERATORS
 
 ROOT = Path(__file__).parents[2]
 INPUTS = [(operator, name) for operator in OPERATORS for name in operator.tensors()]
@@ -68,6 +69,9 @@ def test_another_type_is_refused(build, operator, name):
 @pytest.mark.parametrize("change", [lambda t: t[None], lambda t: t[..., None], lambda t: t.flatten()[0], wider])
 def test_another_shape_is_refused(build, operator, name, change):
     tensors = operator.tensors()
+    if change is wider and name in operator.free_width:
+        assert_finite(operator.run({**tensors, name: wider(tensors[name])}))
+        return
     with pytest.raises(ValueError, match=r"\w{4,}"):
         operator.run({**tensors, name: change(tensors[name])})
 
@@ -89,9 +93,11 @@ def test_strided_memory_gives_the_same_result(build, operator, name):
     for found, wanted in zip(outputs, expected, strict=True):
         assert torch.equal(found, wanted)
     if outputs[0].requires_grad:
-        (gradient,) = torch.autograd.grad(outputs[0].sum(), leaf)
+        (gradient,) = torch.autograd.grad(outputs[0].sum(), leaf, allow_unused=True)
         wanted = with_gradients(operator, tensors)[1]
-        assert gradient.shape == leaf.shape and (len(outputs) != 1 or torch.equal(gradient, wanted[name]))
+        assert (gradient is None) == (name not in wanted)
+        if gradient is not None:
+            assert gradient.shape == leaf.shape and (len(outputs) != 1 or torch.equal(gradient, wanted[name]))
 
 
 @each_float
@@ -141,26 +147,27 @@ def test_more_work_than_an_index_can_count_is_refused():
 
 # Extremes of all inputs at once, many times: what nobody thought of. A crash ends only the child.
 FUZZ = """
-import random, sys, torch
+import random, torch
 from tests.parity.operators import OPERATORS
 from tests.parity.test_bad_arguments import with_gradients
-(operator,) = [o for o in OPERATORS if o.name == sys.argv[1]]
 values = [0.0, 1e-45, 1e-38, 1e-20, 1e-4, 0.01, 1.0, 1e4, 1e10, 1e19, 1e38, 3.4e38, float("nan"), float("inf")]
 values += [-v for v in values]
-chance = random.Random(0)
-for draw in range(120):
-    tensors = operator.tensors()
-    for tensor in tensors.values():
-        if tensor.is_floating_point():
-            for _ in range(chance.choice([1, 5, tensor.numel()])):
-                tensor.view(-1)[chance.randrange(tensor.numel())] = chance.choice(values)
-    with_gradients(operator, tensors)
-print("survived", draw + 1)
+for operator in OPERATORS:
+    chance = random.Random(0)
+    for draw in range(120):
+        tensors = operator.tensors()
+        for tensor in tensors.values():
+            if tensor.is_floating_point():
+                for _ in range(chance.choice([1, 5, tensor.numel()])):
+                    tensor.view(-1)[chance.randrange(tensor.numel())] = chance.choice(values)
+        with_gradients(operator, tensors)
+    print(operator.name, "survived", draw + 1, flush=True)
 """
 
 
-@pytest.mark.parametrize("operator", OPERATORS, ids=label)
-def test_any_mixture_of_extremes_is_survived(build, operator):
-    command = [sys.executable, "-c", FUZZ, operator.name]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0 and "survived 120" in done.stdout, done.stderr[-3000:]
+def test_any_mixture_of_extremes_is_survived(build):
+    done = subprocess.run(
+        [sys.executable, "-c", FUZZ], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
+    )
+    survived = [line.split()[0] for line in done.stdout.splitlines() if line.endswith("survived 120")]
+    assert done.returncode == 0 and survived == [o.name for o in OPERATORS], done.stdout + done.stderr[-3000:]

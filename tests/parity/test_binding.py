@@ -142,6 +142,9 @@ def test_triangles_without_area_and_wild_numbers_give_finite_gradients(build):
     out = bind_gaussians(surface._replace(vertices=flat), seats, rest, blend)
     gradients = torch.autograd.grad(total(out), [flat, *leaves[1:]])
     assert all(torch.isfinite(t).all() for t in (*out, *gradients))
+    large = surface.vertices.detach().mul(1e12).requires_grad_()
+    out = bind_gaussians(surface._replace(vertices=large), seats, rest, blend)
+    assert all(torch.isfinite(t).all() for t in (*out, *torch.autograd.grad(total(out), [large, *leaves[1:]])))
     wild = rest._replace(log_scale=rest.log_scale * 1e6, opacity=rest.opacity * 1e30, colour=rest.colour * float("inf"))
     assert torch.isfinite(bind_gaussians(surface, seats, wild, blend).opacities).all()
 

@@ -166,6 +166,35 @@ def test_gradient_of_the_reference_equals_finite_differences(monkeypatch):
     assert torch.autograd.gradcheck(lambda d, v: reference_field.composite(d, v, *rest), inputs)
 
 
+def test_samples_that_end_before_they_start_are_empty(build):
+    densities, values, starts, ends, packed = scene([5, 33], 2)
+    ends = torch.where(torch.arange(38) % 3 > 0, ends, starts - 1)
+    results = []
+    for dtype in (torch.float32, torch.float64):
+        leaf = densities.abs().to(dtype).requires_grad_()
+        out = raymarch.composite(leaf, values.to(dtype), starts.to(dtype), ends.to(dtype), packed)
+        results.append([t.double() for t in (*out, *torch.autograd.grad(out[0].sum(), leaf))])
+    assert not results[0][3][::3].any() and not results[0][4][::3].any()
+    for found, expected in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_jitter_outside_of_a_step_is_clamped(build):
+    origins, directions, _ = (t[:1].expand(4, *t.shape[1:]) for t in bundle(1))
+    marching, occupied = Marching(step=0.02, low=LOW, high=HIGH), head_grid()
+    wild = raymarch.march(origins, directions, occupied, marching, torch.tensor([-1e38, INF, NAN, 7.0]))
+    tame = raymarch.march(origins, directions, occupied, marching, torch.tensor([0.0, 1.0, 0.0, 1.0]))
+    assert len(wild[1]) and all(torch.equal(a, b) for a, b in zip(wild, tame, strict=True))
+    exact = by_reference((origins, directions, torch.tensor([-1e38, INF, NAN, 7.0])), occupied, marching)
+    assert ((exact[0][:, 1] - wild[0][:, 1]).abs() <= 1).all()
+
+
+def test_more_samples_than_memory_holds_are_refused(build, monkeypatch):
+    monkeypatch.setattr(raymarch, "_MAX_SAMPLES", 10)
+    with pytest.raises(ValueError, match="too many"):
+        raymarch.march(*bundle(9)[:2], head_grid(), Marching(step=0.001, low=LOW, high=HIGH))
+
+
 def test_opaque_and_undefined_samples_end_a_ray(build):
     densities = torch.tensor([INF, 1.0, NAN, 1.0, 0.5])
     values, starts, packed = torch.ones(5, 1), torch.arange(5.0), torch.tensor([[0, 2], [2, 2], [4, 1]])
