@@ -56,7 +56,7 @@ class _Event(ctypes.Structure):
 
 _Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event))
 _WORD, _PHONEME, _END_OF_EVENTS = 1, 7, 0
-_RETRIEVAL, _PHONEME_EVENTS, _IPA_EVENTS, _DONT_EXIT = 1, 0x0001, 0x0002, 0x8000
+_SYNCHRONOUS, _PHONEME_EVENTS, _IPA_EVENTS, _DONT_EXIT = 2, 0x0001, 0x0002, 0x8000
 _UTF8, _RATE_PARAMETER, _PITCH_PARAMETER = 1, 1, 3
 
 
@@ -95,7 +95,6 @@ class EspeakVoice:
         library.espeak_SetSynthCallback(callback)
         data = text.encode()
         library.espeak_Synth(data, len(data) + 1, 0, 1, 0, _UTF8, None, None)
-        library.espeak_Synchronize()
         if not any(kind == _PHONEME for kind, *_ in events) or not any(piece.any() for piece in pieces):
             raise InputError(f"espeak-ng spoke nothing for {text[:40]!r}; give a text with words")
         samples = np.concatenate(pieces).astype(np.float32) / 32768
@@ -114,7 +113,8 @@ def _engine() -> tuple[Any, int]:
         ) from None
     library = ctypes.CDLL(espeakng_loader.get_library_path())
     options = _PHONEME_EVENTS | _IPA_EVENTS | _DONT_EXIT
-    rate = library.espeak_Initialize(_RETRIEVAL, 200, espeakng_loader.get_data_path().encode(), options)
+    # Synchronous: with espeak's own thread, waiting for it ended now and then before it had begun to speak.
+    rate = library.espeak_Initialize(_SYNCHRONOUS, 200, espeakng_loader.get_data_path().encode(), options)
     if rate <= 0:
         raise InputError("espeak-ng did not start; install espeakng-loader again")
     return library, rate
