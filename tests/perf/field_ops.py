@@ -7,10 +7,7 @@ import argparse
 import importlib.util
 import json
 import os
-import statistics
 import sys
-import time
-from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 from unittest.mock import MagicMock, patch
@@ -20,26 +17,10 @@ import torch
 from avatar.ops import describe, hashgrid, raymarch, reference_field
 from avatar.ops.hashgrid import HashGrid
 from avatar.ops.raymarch import Marching
+from tests.perf.timing import Times, milliseconds
 
 POINTS = 2**18
 GRID = HashGrid(dimensions=3, levels=16, features=2, log2_rows=19, coarsest=16, finest=1024)
-Times = dict[str, float]
-
-
-def milliseconds(work: Callable[[], object], repeats: int) -> Times:
-    """Median wall and processor time of `work`, and the best wall time; one call before is not counted."""
-    work()
-    wall, processor = [], []
-    for _ in range(repeats):
-        start, start_cpu = time.perf_counter(), time.process_time()
-        work()
-        wall.append(time.perf_counter() - start)
-        processor.append(time.process_time() - start_cpu)
-    return {
-        "wall_ms": round(1e3 * statistics.median(wall), 2),
-        "best_ms": round(1e3 * min(wall), 2),
-        "cpu_ms": round(1e3 * statistics.median(processor), 2),
-    }
 
 
 def random_points() -> torch.Tensor:
@@ -116,7 +97,7 @@ def measure_hashgrid_nerfstudio(positions: torch.Tensor) -> Times | str:
         implementation="torch",
     )
     upstream = hash_inputs()[1]
-    return milliseconds(lambda: torch.autograd.grad(encoding(positions), encoding.hash_table, upstream), 1)
+    return milliseconds(lambda: torch.autograd.grad(encoding(positions), encoding.hash_table, upstream), 2)
 
 
 def drjit_or_why_not(threads: int) -> tuple[ModuleType | None, str]:
