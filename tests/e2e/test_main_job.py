@@ -29,7 +29,7 @@ def built(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("job")
     film = write_clip(folder / "speaker", replace(TINY, size=256), workers=2).video
     arguments = ["build", film, "-o", folder / "me", "--recipe", "gaussian/smoke", "--size", "256"]
-    stopped = _interrupted_after(folder / "me" / "landmarks.safetensors", arguments)
+    stopped = _interrupted_after("detect", folder / "me", arguments)
     assert stopped.returncode == 130, stopped.stderr
     assert "go on from here" in stopped.stderr and "Traceback" not in stopped.stderr
     done = avatar(*arguments)
@@ -38,11 +38,14 @@ def built(tmp_path_factory) -> Path:
     return folder
 
 
-def _interrupted_after(file: Path, arguments: list) -> subprocess.CompletedProcess[str]:
+def _interrupted_after(stage: str, workspace: Path, arguments: list) -> subprocess.CompletedProcess[str]:
+    """Ctrl-C once the workspace's manifest says that the stage is finished."""
+    manifest = workspace / "workspace.json"
     command = [sys.executable, "-m", "avatar", *map(str, arguments)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     for _ in range(2000):
-        if file.exists() or process.poll() is not None:
+        finished = manifest.exists() and stage in json.loads(manifest.read_text())["stages"]
+        if finished or process.poll() is not None:
             break
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
