@@ -1,4 +1,4 @@
-"""Where motion comes from: a voice, a motion file, or the tracked motion of a prepared clip. All of it is relative."""
+"""Where motion comes from: a voice or a motion file. All of it is relative."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -13,8 +13,6 @@ from avatar.drive.retarget import limited, relative, seated
 from avatar.errors import InputError
 from avatar.events import Notice, Sink, silent
 from avatar.face.arkit import INDEX
-from avatar.face.rig import PersonalRig
-from avatar.face.track_io import load_track
 from avatar.media import is_silent, read_audio
 from avatar.models.avatar_model import AvatarModel
 from avatar.speech.rule_motion import RuleMotion
@@ -71,17 +69,6 @@ def from_file(path: Path) -> MotionSequence:
         return read_motion(path)
     filed = read_motion_glb(Path(path))
     return relative(filed.motion, filed.rest, filed.neck_pivots)
-
-
-def from_workspace(folder: Path) -> MotionSequence:
-    """The tracked motion of a prepared clip, relative to that person's own rest.
-
-    Raises:
-        InputError: if the folder is not prepared.
-    """
-    track = load_track(Path(folder) / "track.safetensors")
-    rig = PersonalRig.load(Path(folder) / "rig.safetensors")
-    return relative(track.motion, resting(track), rig.neck_pivots)
 
 
 def resting(track: FaceTrack) -> MotionFrame:
