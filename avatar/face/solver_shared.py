@@ -102,13 +102,17 @@ class SharedSolver:
             rest=Static(points=np.zeros(points.shape[1:]), offsets=np.zeros(mesh.shape[1:])),
         )
 
-    def solve(self, observed: Observed, prior: Prior, state: State, rounds: tuple[int, ...]) -> tuple[Shared, State]:
+    def solve(
+        self, observed: Observed, prior: Prior, state: State, rounds: tuple[int, ...], focal_freedom: float = 1.0
+    ) -> tuple[Shared, State]:
         """Identity, focal length and static displacement, with the frames' own unknowns.
 
         Args:
             rounds: Gauss-Newton iterations before each estimate of the rest of the static displacement.
+            focal_freedom: factor on the deviation of the focal length's prior.
         """
         shared = self.nobody()
+        self._focal_weight = (focal_freedom * _FOCAL_DEVIATION) ** -2
         for iterations in rounds:
             for _ in range(iterations):
                 shared = self._shared_step(shared, state, observed, prior)
@@ -160,8 +164,8 @@ class SharedSolver:
         right[:-1] += people
         matrix[:-1, :-1] += np.outer(self._eyes, self._eyes) / _EYES_DEVIATION**2
         right[:-1] += self._eyes * (self._eyes @ people) / _EYES_DEVIATION**2
-        matrix[size, size] += _FOCAL_DEVIATION**-2
-        right[size] += (np.log(shared.focal) - np.log(self._focal.focal)) / _FOCAL_DEVIATION**2
+        matrix[size, size] += self._focal_weight
+        right[size] += (np.log(shared.focal) - np.log(self._focal.focal)) * self._focal_weight
         step = -np.linalg.solve(matrix, right)
         log_focal = np.log(shared.focal) + np.clip(step[-1], -0.3, 0.3)
         people = people + np.clip(step[:-1], -1, 1)

@@ -15,6 +15,7 @@ from avatar.face import calibration as lids
 from avatar.face.arkit import NAMES
 from avatar.face.rig import AbstractRig, PersonalRig
 from avatar.face.solver import Observed, PointModel, State, first_guess, project
+from avatar.face.solver_noise import USUAL, Noise, measure
 from avatar.face.solver_prior import Prior, make_prior, of_frames
 from avatar.face.solver_sequence import solve_sequence
 from avatar.face.solver_shape import ShapeKernel, Static
@@ -26,8 +27,7 @@ __all__ = ["fit", "load_track", "save_track"]
 _STAGE = "track"
 _SHARED_FRAMES, _SHARED_ROUNDS = 32, (6, 3, 2, 2)
 _SEQUENCE_ROUNDS = (5, 3)
-_INFORMATION = 0.1
-"""Errors of neighbouring points agree: so much of their information counts."""
+_NOISE_ROUNDS = 3
 _LID_FOLLOW = 0.9
 _TORSO_SECONDS = 4.0
 _STIFF = (
@@ -82,12 +82,13 @@ class _Tracker:
     ):
         self.landmarks_px, self.confidence = np.nan_to_num(landmarks_px), confidence.astype(np.float64)
         self._rig, self._size, self._fps = rig, size, fps
-        self._kept, self._sigma = _points(rig)
+        self._kept, sigma = _points(rig)
+        self._noise = Noise(information=USUAL, sigma=sigma)
         largest = max(size)
         self._focal = FocalPrior(focal=2.5 * largest, low=1.1 * largest, high=9.0 * largest)
         identity = torch.zeros(rig.identity_size)
         base = rig.landmarks.points(rig.neutral(identity), rig.personal(identity).faces)
-        kernel = ShapeKernel(rig, self._kept, self._sigma, float(base[263, 0] - base[33, 0]))
+        kernel = ShapeKernel(rig, self._kept, sigma, float(base[263, 0] - base[33, 0]))
         self._solver = SharedSolver(rig, kernel, self._kept, self._focal)
         good = self.confidence > 0
         eyes = np.linalg.norm(landmarks_px[:, 33] - landmarks_px[:, 263], axis=-1)
@@ -104,18 +105,30 @@ class _Tracker:
         if (self.confidence > 0).sum() < 2:
             raise InputError("the clip: what was found is no face in most frames; film the head upright and well lit")
         calibrated = self._calibrate(guess)
-        observed = self._observe(calibrated.landmarks_px, calibrated.blink)
         prior = make_prior(calibrated.blink, _camera_gaze(guess), self._fps)
-        some = self._spread(observed, guess)
-        few = observed.select(some), of_frames(prior, some), guess.select(some)
-        shared, _ = self._solver.solve(*few, _SHARED_ROUNDS)
+        observed, shared = self._shared(calibrated, prior, guess)
         result = self._sequence(observed, prior, shared, rigid, sink)
         return self._answer(result, observed)
+
+    def _shared(self, calibrated: lids.Calibrated, prior: Prior, guess: State) -> tuple[Observed, Shared]:
+        """The person from a few frames, again while the residual shows other noise than was assumed."""
+        some = self._spread(self._observe(calibrated.landmarks_px, calibrated.blink), guess)
+        usual = self._noise
+        for _ in range(_NOISE_ROUNDS):
+            observed = self._observe(calibrated.landmarks_px, calibrated.blink)
+            few = observed.select(some)
+            freedom = self._noise.focal_freedom
+            shared, state = self._solver.solve(few, of_frames(prior, some), guess.select(some), _SHARED_ROUNDS, freedom)
+            noise = measure(self._solver.model(shared), state, few, shared.focal, usual)
+            if not noise.differs(self._noise):
+                break
+            self._noise = noise
+        return self._observe(calibrated.landmarks_px, calibrated.blink), shared
 
     def _observe(self, landmarks_px: np.ndarray, blink: np.ndarray | None = None) -> Observed:
         middle = np.array([self._size[1], self._size[0]]) / 2
         points = (landmarks_px[:, self._kept].astype(np.float64) - middle) / self._unit
-        weight = self.confidence[:, None] * _INFORMATION / self._sigma**2
+        weight = self.confidence[:, None] * self._noise.information / self._noise.sigma**2
         if blink is not None:
             for side in (0, 1):
                 iris = (self._kept >= 468 + 5 * side) & (self._kept < 473 + 5 * side)

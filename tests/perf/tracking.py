@@ -143,7 +143,7 @@ def measure_truth(rig: AnnyRig, noise: float, heads: int = 6, frames: int = 96) 
         iod = np.linalg.norm(seen[:, 33] - seen[:, 263], axis=1).mean()
         seen += np.random.default_rng(seed).normal(size=seen.shape) * noise * iod
         track, fitted = fit(seen.astype(np.float32), np.ones(frames, np.float32), rig, size, fps=25)
-        rows.append(_truth_row(track, fitted, motion, head) | {"focal_ratio": track.camera.focal[0] / focal})
+        rows.append(_truth_row(track, fitted, motion, head, rig) | {"focal_ratio": track.camera.focal[0] / focal})
         found.append(track.motion.expression.numpy())
         true.append(motion.expression.numpy())
     a, b = np.concatenate(found), np.concatenate(true)
@@ -154,22 +154,37 @@ def measure_truth(rig: AnnyRig, noise: float, heads: int = 6, frames: int = 96) 
     return {key: float(np.mean([row[key] for row in rows])) for key in rows[0]} | followed
 
 
-def _truth_row(track: FaceTrack, fitted: PersonalRig, motion: MotionSequence, head: PersonalRig) -> dict[str, float]:
+def _truth_row(
+    track: FaceTrack, fitted: PersonalRig, motion: MotionSequence, head: PersonalRig, rig: AnnyRig
+) -> dict[str, float]:
     found = Rotation.from_matrix(track.motion.T_world_head[:, :3, :3].numpy())
     true = Rotation.from_matrix(motion.T_world_head[:, :3, :3].numpy())
     off = found * true.inv()
     others = [i for i in INDEX.values() if i not in LOOK_INDEX]
     error = (track.motion.expression - motion.expression)[:, others].abs()
-    face = head.neutral[:, 2] < -0.06
-    shape = (fitted.neutral - head.neutral)[face]
     return {
         "rotation_deg": float(np.degrees(off.magnitude()).mean()),
         "relative_deg": float(np.degrees((off * off.mean().inv()).magnitude()).mean()),
         "arkit_mae": float(error.mean()),
         "arkit_zero_mae": float(motion.expression[:, others].mean()),
         "gaze_deg": float(np.degrees((track.motion.gaze - motion.gaze).abs().mean())),
-        "shape_mm": float((shape - shape.mean(0)).norm(dim=1).mean() * 1e3),
+        "shape_mm": 1e3 * shape_error(fitted, head, rig),
     }
+
+
+def shape_error(fitted: PersonalRig, head: PersonalRig, rig: AnnyRig) -> float:
+    """Mean distance (metres) of the neutral faces where landmarks lie, after the best similarity (Umeyama 1991).
+
+    Size and distance of a head can't be told apart in one camera, so size counts as none of the shape.
+    """
+    usable = rig.landmarks.usable.numpy()
+    a, b = (rig.landmarks.points(p.neutral, p.faces).double().numpy()[usable] for p in (fitted, head))
+    a, b = a - a.mean(0), b - b.mean(0)
+    u, s, vt = np.linalg.svd(b.T @ a)
+    sign = np.array([1.0, 1.0, np.sign(np.linalg.det(u @ vt))])
+    turn = (u * sign) @ vt
+    scale = float((s * sign).sum() / (a**2).sum())
+    return float(np.linalg.norm(scale * a @ turn.T - b, axis=1).mean())
 
 
 def main() -> None:

@@ -14,6 +14,8 @@ from avatar.face import AnnyRig, PersonalRig
 from avatar.face.arkit import INDEX
 from avatar.face.calibration import LOWER_LIDS, UPPER_LIDS, Frames, calibrate
 from avatar.face.gaze import with_looks
+from avatar.face.solver import Observed, State, point_model, project
+from avatar.face.solver_noise import USUAL, Noise, measure
 from avatar.face.solver_sequence import Banded, box_step
 from avatar.face.tracking import fit, load_track, neck_angles, save_track
 
@@ -104,6 +106,39 @@ def test_the_projected_rig_lies_on_the_landmarks(scene, rig):
         errors.append((scene.track.camera.project(points) - scene.track.landmarks_px[i])[usable].norm(dim=1).mean())
     eyes = np.linalg.norm(scene.landmarks_px[:, 33] - scene.landmarks_px[:, 263], axis=1)[seen(scene)].max()
     assert float(torch.stack(errors).mean()) < 0.012 * eyes
+
+
+def _noise_of(errors: Tensor, scene: Scene, rig: AnnyRig) -> Noise:
+    """What is measured when the points of the true motion are off by `errors` [t 478 2], in eye distances."""
+    kept = np.flatnonzero(rig.landmarks.usable.numpy())
+    model = point_model(rig, scene.person, kept)
+    count = len(errors)
+    state = State(
+        expression=np.zeros((count, 52)),
+        gaze=np.zeros((count, 4)),
+        rotation=np.tile(np.eye(3), (count, 1, 1)),
+        place=np.zeros((count, 2)),
+        log_scale=np.full(count, np.log(1000.0)),
+    )
+    flat = Observed(points=np.zeros((count, len(kept), 2)), weight=np.ones((count, len(kept))), unit_px=100.0)
+    points = project(model, state, FOCAL, 100.0).uv + errors[:, kept].numpy()
+    observed = Observed(points=points, weight=flat.weight, unit_px=flat.unit_px)
+    return measure(model, state, observed, FOCAL, Noise(information=USUAL, sigma=np.full(len(kept), 0.02)))
+
+
+def test_errors_of_single_points_count_as_information(scene, rig):
+    noise = _noise_of(0.005 * torch.randn(40, 478, 2, generator=torch.Generator().manual_seed(1)), scene, rig)
+    assert noise.information > 0.8
+    assert abs(float(np.median(noise.sigma)) - 0.005) < 0.001
+
+
+def test_errors_of_whole_parts_of_the_face_count_as_a_detectors(scene, rig):
+    points = rig.landmarks.points(scene.person.neutral, scene.person.faces)
+    waves = torch.randn(40, 6, 2, generator=torch.Generator().manual_seed(2))
+    shapes = torch.stack([torch.sin(60 * points[:, k % 2] + k) for k in range(6)])
+    noise = _noise_of(0.01 * torch.einsum("tkc,kl->tlc", waves, shapes), scene, rig)
+    assert noise.information == USUAL
+    assert (noise.sigma == 0.02).all()
 
 
 def test_missing_frames_have_no_confidence_and_motion_in_between(scene):
