@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
@@ -26,6 +27,10 @@ _ZOOM, _AWAY = 1.22, 0.75
 """Ratio of face heights, and shift in face heights, from which it is another framing."""
 _PLACE_STEPS, _PLACE_SHARE = 28.0, 0.3
 """A pixel of the background has changed by so many steps; so much of the background has."""
+_JUMP, _JUMP_ISOLATED, _STILL = 0.035, 3.2, 0.004
+"""Mean step of a face's points, in face heights, and how much larger it is than the three steps before and after (which
+count as no smaller than the last number). Steps of people who talk reach 0.07 but are no more than 2.6 times as large
+as those around them; two moments of one take that are joined differ more in 60 to 90 % of all cases."""
 _LOOKED_AT = 9
 """Frames of a shot that are looked at for its background."""
 
@@ -106,6 +111,32 @@ class CutFinder:
         m, n = mean(one), mean(two)
         alike = 2 * (mean(one * two) - m * n) + _NOISE**2
         return float((alike < 0.5 * (mean(one * one) - m * m + mean(two * two) - n * n + _NOISE**2)).mean())
+
+
+def find_jumps(landmarks_px: Float[np.ndarray, "t 478 2"], good: Bool[np.ndarray, "t"]) -> list[int]:
+    """Frames at which a face is suddenly elsewhere: one take of which a piece was cut out, before the same wall.
+
+    Args:
+        good: where the face was found and is not covered; nothing is said about the frames around others.
+    """
+    size = np.maximum(np.linalg.norm(landmarks_px[:, 10] - landmarks_px[:, 152], axis=-1), 1e-3)
+    step = np.linalg.norm(np.diff(landmarks_px, axis=0), axis=-1).mean(1) / size[1:]
+    out = []
+    for index in (np.flatnonzero(step > _JUMP) + 1).tolist():
+        around = np.concatenate([step[max(index - 4, 0) : index - 1], step[index : index + 3]])
+        known = good[max(index - 4, 0) : index + 4].all()
+        if known and step[index - 1] > _JUMP_ISOLATED * around.max(initial=_STILL):
+            out.append(index)
+    return out
+
+
+def split_at(shots: Sequence[Shot], jumps: Sequence[int]) -> list[Shot]:
+    """The shots with those that a jump lies in cut in two."""
+    out = []
+    for shot in shots:
+        edges = [shot.first, *(j for j in jumps if shot.first < j < shot.end), shot.end]
+        out += [replace(shot, first=a, end=b) for a, b in pairwise(edges)]
+    return out
 
 
 @dataclass(frozen=True, kw_only=True)
