@@ -1,4 +1,4 @@
-"""The stages between a video and a workspace: decode, detect, track, parse, audio, split, voice."""
+"""The stages between a video and a workspace: decode, detect, track, parse, audio, split, quality, voice."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -18,7 +18,7 @@ from avatar.media import Workspace, is_silent, open_clip, read_audio, replacing,
 from avatar.preprocess.background import Background, opencv_on_one_thread
 from avatar.preprocess.config import PreprocessConfig
 from avatar.preprocess.framing import Framing, choose_framing, look_for_person
-from avatar.preprocess.quality import measure
+from avatar.preprocess.gate import NUMBERS, PAGE, judge_clip
 from avatar.preprocess.shots import sentence
 from avatar.preprocess.stage import SOURCE, Run, Stage, require_seconds
 from avatar.preprocess.tools import Tools
@@ -81,8 +81,15 @@ class Steps:
                 name="split",
                 run=self.split,
                 inputs=("framing.json", "landmarks.safetensors", *track, "alpha", "audio.wav"),
-                outputs=("split.json", "quality.json"),
+                outputs=("split.json",),
                 config={"test_share": self.config.test_share},
+                version=2,
+            ),
+            Stage(
+                name="quality",
+                run=self.quality,
+                inputs=("frames", "landmarks.safetensors", "shots.json", *track, "plate.png", "audio.wav"),
+                outputs=(NUMBERS, PAGE),
             ),
             Stage(
                 name="voice",
@@ -176,8 +183,8 @@ class Steps:
         require_seconds(
             good / run.workspace.fps,
             self.config.min_seconds,
-            f"{name}: a face is seen in {good} of {count} frames only" + (f" ({cuts})" if cuts else ""),
-            "film the person from the front, without cuts, face uncovered and inside the picture",
+            f"{name}: a face is seen in {good} of {count} frames only",
+            (f"{cuts}; " if cuts else "") + "film the person from the front, face uncovered and inside the picture",
         )
         if cuts:
             run.notice(f"{name}: {cuts}")
@@ -272,7 +279,7 @@ class Steps:
     def split(self, run: Run) -> Mapping[str, Any]:
         """The last part of the clip is for testing; frames without a face are in neither part."""
         workspace = run.workspace
-        track, rig = _tracked(workspace)
+        track, _ = _tracked(workspace)
         used = [i for i, confidence in enumerate(track.confidence.tolist()) if confidence > 0]
         first_test = round(len(workspace) * (1 - self.config.test_share))
         parts = {"train": [i for i in used if i < first_test], "test": [i for i in used if i >= first_test]}
@@ -282,11 +289,11 @@ class Steps:
                 "cut the film so that it begins with the person"
             )
         workspace.write_json("split.json", parts)
-        quality = measure(workspace, track, rig, self.tools.family())
-        workspace.write_json("quality.json", quality)
-        for warning in quality["warnings"]:
-            run.notice(f"{self.video.name}: {warning}")
         return {name: len(indices) for name, indices in parts.items()}
+
+    def quality(self, run: Run) -> Mapping[str, Any]:
+        """Numbers, the page to look at, and what to film again."""
+        return judge_clip(run, self.video.name, _tracked(run.workspace), self.tools.family())
 
 
 def _report(run: Run, index: int, total: int) -> None:

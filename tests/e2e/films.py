@@ -14,7 +14,7 @@ from avatar.preprocess import PreprocessConfig, Tools, preprocess
 from avatar.preprocess.tools import Sync
 
 SIDE = 256
-STAGES = ("decode", "detect", "track", "parse", "audio", "split", "voice")
+STAGES = ("decode", "detect", "track", "parse", "audio", "split", "quality", "voice")
 
 
 @dataclass(frozen=True, kw_only=True)
