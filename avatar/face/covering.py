@@ -113,18 +113,19 @@ def _oddness(
 ) -> Float[np.ndarray, "t 468"]:
     """Distance of each colour from its usual one, in usual deviations."""
     light = np.median(colours[:, upper], 1, keepdims=True)
-    values = (colours - light).reshape(len(colours), -1).astype(np.float64)
+    values = (colours - light).reshape(len(colours), -1).astype(np.float32)
     turn = np.tan(np.radians(turn_degrees(landmarks_px)))
     nod = np.linalg.norm(landmarks_px[:, 10] - landmarks_px[:, 1], axis=-1)
     nod = nod / np.maximum(np.linalg.norm(landmarks_px[:, 10] - landmarks_px[:, 152], axis=-1), 1e-3)
-    known = np.stack([np.ones(len(turn)), turn, turn**2, nod - np.median(nod[good])], 1)
-    rest, weight = values, good.astype(np.float64)
+    known = np.stack([np.ones(len(turn)), turn, turn**2, nod - np.median(nod[good])], 1).astype(np.float32)
+    rest, weight, faint = values, good.astype(np.float32), 1e-3 * np.eye(known.shape[1], dtype=np.float32)
     for _ in range(8):  # iteratively reweighted, so that covered frames do not teach
         weighted = known * weight[:, None]
-        slope = np.linalg.solve(known.T @ weighted + 1e-3 * np.eye(known.shape[1]), weighted.T @ values)
+        slope = np.linalg.solve(known.T @ weighted + faint, weighted.T @ values)
         rest = values - known @ slope
         size = np.median(np.abs(rest), 1)
         weight = good / (1 + (size / max(1.5 * float(np.median(size[good])), 1e-6)) ** 4)
+        weight = weight.astype(np.float32)
     rest = rest.reshape(colours.shape)
     middle = np.median(rest[good], 0)
     deviation = np.maximum(1.4826 * np.median(np.abs(rest[good] - middle), 0), _FLOOR)

@@ -273,8 +273,12 @@ def _follow_one(
 
 def _filled(points: np.ndarray, confidence: np.ndarray) -> Float[np.ndarray, "t 478 2"]:
     """Frames without a face repeat the nearest that has one."""
-    good = np.flatnonzero(confidence > 0)
-    return points[good[np.abs(np.arange(len(points))[:, None] - good[None]).argmin(1)]] if len(good) else points
+    good, times = np.flatnonzero(confidence > 0), np.arange(len(points))
+    if not len(good):
+        return points
+    after = good[np.searchsorted(good, times).clip(0, len(good) - 1)]
+    before = good[(np.searchsorted(good, times, "right") - 1).clip(0)]
+    return points[np.where(np.abs(times - before) <= np.abs(after - times), before, after)]
 
 
 def _chains(detections: Sequence[Sequence[FaceLandmarks]]) -> list[list[tuple[int, FaceLandmarks]]]:

@@ -81,7 +81,7 @@ class Overlay:
         front = pixels[faces[area < 0]].round().astype(np.int32)  # counter-clockwise outside; y points down here
         drawn = part.copy()
         cv2.polylines(drawn, list(front), True, _MESH, 1, cv2.LINE_AA)
-        part[:] = cv2.addWeighted(drawn, 0.45, part, 0.55, 0)
+        part[:] = cv2.addWeighted(drawn, 0.3, part, 0.7, 0)
 
     def plain(self, index: int) -> UInt8[np.ndarray, "a b 3"]:
         """The whole frame, small."""

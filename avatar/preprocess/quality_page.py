@@ -13,6 +13,7 @@ from avatar.media.plots import Plot
 from avatar.preprocess.series import REGIONS, Series
 
 _STYLE = """
+.strip { grid-template-columns: repeat(auto-fill, minmax(min(44%, 10.5rem), 1fr)); }
 .bar { width: 100%; height: 1.6rem; display: block; border-radius: .4rem; }
 .legend { display: flex; flex-wrap: wrap; gap: .2rem 1.1rem; list-style: none; padding: 0; margin: .4rem 0;
   font-size: .85rem; color: var(--soft); }
@@ -32,7 +33,7 @@ _MEANINGS = {
     "error": "mean distance of the rig's points from the detector's, in percent of the distance between the outer "
     "corners of the eyes; below 1.5 % is good. It measures agreement with the detector, not truth.",
     "trembling": "root mean square of the change of the change of the head's direction from frame to frame, while the "
-    "head turns slower than 8 degrees a second; below 0.1 degrees cannot be seen.",
+    "head turns slower than 5 degrees a second; below 0.1 degrees cannot be seen.",
     "weight": "how much a frame counts in tracking and training; 0 leaves it out, its motion is interpolated inside "
     "its shot.",
     "sharpness": "strength of the finest details of the face against its contrast, in the face scaled to one height; "

@@ -25,7 +25,7 @@ REGIONS: dict[str, list[int]] = {
     "irises": list(range(468, 478)),
 }
 """Points of the detector's mesh."""
-_STILL_DEG_S = 8.0
+_STILL_DEG_S = 5.0
 """A head that turns slower than this is still."""
 _AT_ONCE = 256
 

@@ -69,14 +69,15 @@ class CutFinder:
 
         scale = min(1.0, _SIDE / max(frame.shape[:2]))
         size = (max(round(frame.shape[1] * scale), 8), max(round(frame.shape[0] * scale), 8))
-        self._small.append(cv2.resize(frame, size, interpolation=cv2.INTER_AREA))
-        self._gray.append(cv2.cvtColor(self._small[-1], cv2.COLOR_RGB2GRAY))
+        small = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
+        self._gray.append(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY))
+        self._small.append(cv2.resize(small, (size[0] // 2, size[1] // 2), interpolation=cv2.INTER_AREA))
         count = len(self._gray)
         self._change.append(self._unexplained(count - 2, count - 1) if count > 1 else 0.0)
         return self._change[-1] > _CUT
 
     def small(self, index: int) -> UInt8[np.ndarray, "a b 3"]:
-        """Frame `index` as it is compared."""
+        """Frame `index` in colour, half as large as it is compared."""
         return self._small[index]
 
     def cuts(self) -> list[int]:
