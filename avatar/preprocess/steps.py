@@ -92,10 +92,7 @@ class Steps:
                 outputs=(NUMBERS, PAGE),
             ),
             Stage(
-                name="voice",
-                run=learn_voice,
-                inputs=("track.safetensors", "audio.wav", "split.json"),
-                outputs=(STYLE,),
+                name="voice", run=learn_voice, inputs=("track.safetensors", "audio.wav", "split.json"), outputs=(STYLE,)
             ),
         ]
 
