@@ -218,7 +218,7 @@ def warnings_of(quality: Quality) -> list[str]:
             "the lips never meet; say words with m, b and p, and close the mouth in pauses",
         ),
         (
-            quality.jitter_deg is not None and quality.jitter_deg > 0.25,
+            quality.jitter_deg is not None and quality.jitter_deg > 0.3,
             f"the head's path trembles by {quality.jitter_deg or 0:.2f} degrees; use more light and a steady camera",
         ),
         (

@@ -23,6 +23,7 @@ _NOISE = 6.0
 _OTHER_FACE = 7.5
 """Median difference (CIELAB) of the colours of two faces; one person's in two parts of a clip differ by up to 5.6, two
 people's by 9 or more."""
+_OTHER = "another person"
 _ZOOM, _AWAY = 1.22, 0.75
 """Ratio of face heights, and shift in face heights, from which it is another framing."""
 _PLACE_STEPS, _PLACE_SHARE = 28.0, 0.3
@@ -31,6 +32,8 @@ _JUMP, _JUMP_ISOLATED, _STILL = 0.035, 3.2, 0.004
 """Mean step of a face's points, in face heights, and how much larger it is than the three steps before and after (which
 count as no smaller than the last number). Steps of people who talk reach 0.07 but are no more than 2.6 times as large
 as those around them; two moments of one take that are joined differ more in 60 to 90 % of all cases."""
+_NEAR = 3
+"""Frames around a cut in which a covered face makes it a hand."""
 _LOOKED_AT = 9
 """Frames of a shot that are looked at for its background."""
 
@@ -140,6 +143,21 @@ def split_at(shots: Sequence[Shot], jumps: Sequence[int]) -> list[Shot]:
     return out
 
 
+def joined(shots: Sequence[Shot], covered: Bool[np.ndarray, "t"]) -> list[Shot]:
+    """The shots without the cuts between two that show the person at which something covers the face.
+
+    A hand that comes near fast changes as much of the picture as a cut does.
+    """
+    out: list[Shot] = []
+    for shot in shots:
+        is_hand = covered[max(shot.first - _NEAR, 0) : shot.first + _NEAR].any()
+        if out and is_hand and not shot.why and not out[-1].why:
+            out[-1] = replace(out[-1], end=shot.end)
+        else:
+            out.append(shot)
+    return out
+
+
 @dataclass(frozen=True, kw_only=True)
 class Seen:
     """What of a clip's frames tells one shot from another."""
@@ -161,7 +179,11 @@ def judge_shots(shots: Sequence[Shot], seen: Seen) -> list[Shot]:
     """The same shots; all that do not show the person of the one with the most faces, in its place, have a `why`."""
     found = [int((seen.person.confidence[s.first : s.end] > 0).sum()) for s in shots]
     main = shots[int(np.argmax(found))]
-    return [shot if shot is main else replace(shot, why=_difference(main, shot, seen)) for shot in shots]
+    judged = [shot if shot is main else replace(shot, why=_difference(main, shot, seen)) for shot in shots]
+    for before, index, after in zip(judged, range(1, len(judged)), judged[2:], strict=False):
+        if judged[index].why == _OTHER and not before.why and not after.why:
+            judged[index] = replace(judged[index], why=f"{_OTHER}, or something over the face")
+    return judged
 
 
 def _difference(main: Shot, other: Shot, seen: Seen) -> str:
@@ -172,7 +194,7 @@ def _difference(main: Shot, other: Shot, seen: Seen) -> str:
     if ratio > _ZOOM or np.linalg.norm(a.centre - b.centre) > _AWAY * a.height:
         return "another framing"
     if np.median(np.linalg.norm(a.colours - b.colours, axis=1)) > _OTHER_FACE:
-        return "another person"
+        return _OTHER
     return "another background" if _is_elsewhere(a, b) else ""
 
 

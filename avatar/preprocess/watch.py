@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from avatar.face.covering import POINTS, face_colours, find_covered, trust_in_turn
 from avatar.face.landmarks import AbstractLandmarkDetector, FaceLandmarks, FollowedPerson, follow
 from avatar.face.segments import spans
-from avatar.preprocess.shots import CutFinder, Seen, Shot, find_jumps, judge_shots, looked_at, split_at
+from avatar.preprocess.shots import CutFinder, Seen, Shot, find_jumps, joined, judge_shots, looked_at, split_at
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +62,7 @@ class Watcher:
         kept = np.concatenate([np.full(len(shot), not shot.why) for shot in shots] or [np.zeros(0, bool)])
         good = (person.confidence > 0) & kept
         covered = find_covered(colours, person.landmarks_px, good)
-        shots = split_at(shots, find_jumps(person.landmarks_px, good & ~covered))
+        shots = split_at(joined(shots, covered), find_jumps(person.landmarks_px, good & ~covered))
         segments = np.repeat(np.arange(len(shots)), [len(shot) for shot in shots])
         confidence = person.confidence * (good & ~covered) * trust_in_turn(person.landmarks_px)
         person = replace(person, confidence=confidence.astype(np.float32))

@@ -8,6 +8,7 @@ pytest.importorskip("mediapipe")
 from drawn_people import Drawn, follow_head, rotation_error, steps_deg, talking, there_and_back, turning, watch, weights
 
 from avatar.face.covering import find_covered, trust_in_turn, turn_degrees
+from avatar.preprocess.shots import Shot, joined
 from avatar.synthetic.clip import spec_of
 from avatar.synthetic.speaker import Speaker
 
@@ -50,16 +51,22 @@ def track(watched):
     return follow_head(watched)[0]
 
 
-def with_hand(film: Drawn, landmarks_px: np.ndarray, colour: np.ndarray | None) -> tuple[Drawn, np.ndarray]:
-    """An ellipse that comes from below, stays over the mouth and goes; and where its middle is on the mouth."""
+def with_hand(
+    film: Drawn, landmarks_px: np.ndarray, colour: np.ndarray | None, comes_in: float = 4, size: float = 1.0
+) -> tuple[Drawn, np.ndarray]:
+    """An ellipse that comes from below, stays over the mouth and goes; and where its middle is on the mouth.
+
+    Args:
+        comes_in: frames that it takes to come and to go.
+    """
     frames, over = film.frames.copy(), np.zeros(len(film.frames), bool)
     y, x = np.mgrid[: frames.shape[1], : frames.shape[2]]
     height = float(np.median(np.linalg.norm(landmarks_px[:, 10] - landmarks_px[:, 152], axis=-1)))
     for index in range(HAND.start, HAND.stop):
         mouth = landmarks_px[index, [13, 14]].mean(0)
-        away = max(0.0, 1 - min(index - HAND.start, HAND.stop - 1 - index) / 4)
+        away = max(0.0, 1 - min(index - HAND.start, HAND.stop - 1 - index) / comes_in)
         centre = mouth + np.array([-0.9, 0.55]) * height * away
-        radius = np.hypot((x - centre[0]) / (0.34 * height), (y - centre[1]) / (0.2 * height))
+        radius = np.hypot((x - centre[0]) / (0.34 * height * size), (y - centre[1]) / (0.2 * height * size))
         cover = ((1.05 - radius) / 0.1).clip(0, 1)[..., None]
         brow = frames[index, int(landmarks_px[index, 151, 1]), int(landmarks_px[index, 151, 0])]
         shade = (1.08 - 0.25 * radius**2)[..., None]
@@ -82,9 +89,20 @@ def test_a_hand_of_the_skins_colour_over_the_mouth_is_found(watched, film) -> No
     check_hand(watched, film[1])
 
 
-def test_a_dark_thing_over_the_mouth_is_found(bare, clean) -> None:
-    dark, over = with_hand(bare, clean.person.landmarks_px, np.array([40.0, 40.0, 45.0]))
-    check_hand(watch(dark), over)
+def test_a_large_dark_thing_that_comes_at_once_has_no_weight_whatever_it_is_taken_for(bare, clean) -> None:
+    dark, over = with_hand(bare, clean.person.landmarks_px, np.array([40.0, 40.0, 45.0]), comes_in=1.5, size=1.4)
+    seen = watch(dark)
+    assert (seen.person.confidence[over] == 0).all()
+    assert (seen.person.confidence[: HAND.start] > 0).all()
+    assert (seen.person.confidence[HAND.stop : TURN.start] > 0).all()
+    assert {shot.why for shot in seen.shots} <= {"", "another person, or something over the face"}
+
+
+def test_a_cut_beside_a_covered_face_is_the_hand_coming_in() -> None:
+    covered = np.zeros(60, bool)
+    covered[20:30] = True
+    shots = [Shot(first=0, end=21), Shot(first=21, end=40), Shot(first=40, end=50, why="x"), Shot(first=50, end=60)]
+    assert joined(shots, covered) == [Shot(first=0, end=40), *shots[2:]]
 
 
 def test_behind_a_hand_the_motion_is_interpolated(track, film) -> None:
