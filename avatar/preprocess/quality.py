@@ -37,7 +37,7 @@ class Quality:
     reprojection_regions: dict[str, float]
     """The same of each part of the face."""
     jitter_deg: float | None
-    """Root mean square of the head's second difference while it keeps still, degrees; None if it never does."""
+    """Root mean square of the head's second difference while it keeps still, degrees; None if that is not a second."""
     yaw_deg: tuple[float, float]
     """5th and 95th percentile of the head's turn; + is to the person's left."""
     pitch_deg: tuple[float, float]
@@ -91,7 +91,7 @@ def measure(workspace: Workspace, series: Series, shots: Sequence[dict[str, Any]
         sharpness=round(_sharpness(pictures, series.seen_px[looked_at]), 4),
         reprojection=_mean(series.error[used]),
         reprojection_regions={name: _mean(series.error[used][:, region]) for name, region in REGIONS.items()},
-        jitter_deg=round(float(np.sqrt(np.mean(shake**2))), 4) if len(shake) > 10 else None,
+        jitter_deg=round(float(np.sqrt(np.mean(shake**2))), 4) if len(shake) >= workspace.fps else None,
         yaw_deg=_range(series.turn_deg[used, 0]),
         pitch_deg=_range(series.turn_deg[used, 1]),
         poses=int((pose_boxes(series) >= 0.2 * workspace.fps).sum()),

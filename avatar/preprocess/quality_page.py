@@ -33,7 +33,7 @@ _MEANINGS = {
     "error": "mean distance of the rig's points from the detector's, in percent of the distance between the outer "
     "corners of the eyes; below 1.5 % is good. It measures agreement with the detector, not truth.",
     "trembling": "root mean square of the change of the change of the head's direction from frame to frame, while the "
-    "head turns slower than 5 degrees a second; below 0.1 degrees cannot be seen.",
+    "head turns slower than 5 degrees a second and steadily; below 0.1 degrees cannot be seen.",
     "weight": "how much a frame counts in tracking and training; 0 leaves it out, its motion is interpolated inside "
     "its shot.",
     "sharpness": "strength of the finest details of the face against its contrast, in the face scaled to one height; "

@@ -25,8 +25,8 @@ REGIONS: dict[str, list[int]] = {
     "irises": list(range(468, 478)),
 }
 """Points of the detector's mesh."""
-_STILL_DEG_S = 5.0
-"""A head that turns slower than this is still."""
+_STILL_DEG_S, _STILL_DEG_S2 = 5.0, 30.0
+"""A head whose smoothed path turns slower, and changes its speed less, than this is still; degrees and seconds."""
 _AT_ONCE = 256
 
 
@@ -130,7 +130,8 @@ def _shake(
         shake[inner] = np.linalg.norm(np.diff(step, axis=0), axis=1)
         slow = gaussian_filter1d(step, 0.15 * fps, axis=0, mode="nearest")
         speed = np.linalg.norm(slow, axis=1) * fps
-        still[inner] = np.maximum(speed[1:], speed[:-1]) < _STILL_DEG_S
+        change = np.linalg.norm(np.diff(slow, axis=0), axis=1) * fps**2
+        still[inner] = (np.maximum(speed[1:], speed[:-1]) < _STILL_DEG_S) & (change < _STILL_DEG_S2)
     known = used.copy()
     known[1:-1] &= used[2:] & used[:-2]
     shake[~known] = np.nan
