@@ -75,8 +75,9 @@ class CutFinder:
         small = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
         self._gray.append(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY))
         self._small.append(cv2.resize(small, (size[0] // 2, size[1] // 2), interpolation=cv2.INTER_AREA))
-        count = len(self._gray)
-        self._change.append(self._unexplained(count - 2, count - 1) if count > 1 else 0.0)
+        last = len(self._gray) - 1
+        change = _unlike(self._gray[last - 1], self._gray[last]) if last else 0.0
+        self._change.append(self._unexplained(last - 1, last) if change > _CUT else change)
         return self._change[-1] > _CUT
 
     def small(self, index: int) -> UInt8[np.ndarray, "a b 3"]:
@@ -85,12 +86,12 @@ class CutFinder:
 
     def cuts(self) -> list[int]:
         """First frame of each shot but the first."""
-        change = np.array(self._change)
-        return [i for i in np.flatnonzero(change > _CUT).tolist() if self._is_isolated(change, i) and self._stays(i)]
+        found = [index for index, change in enumerate(self._change) if change > _CUT]
+        return [index for index in found if self._is_isolated(index) and self._stays(index)]
 
-    def _is_isolated(self, change: np.ndarray, index: int) -> bool:
-        around = np.concatenate([change[max(index - 2, 0) : index], change[index + 1 : index + 3]])
-        return bool(change[index] >= _ISOLATED * around.max(initial=0.0))
+    def _is_isolated(self, index: int) -> bool:
+        around = [k for k in (index - 2, index - 1, index + 1, index + 2) if 0 < k < len(self._gray)]
+        return all(self._change[index] >= _ISOLATED * self._unexplained(k - 1, k) for k in around)
 
     def _stays(self, index: int) -> bool:
         """Whether the picture does not come back to what it was: a flash does."""
@@ -107,14 +108,21 @@ class CutFinder:
         flow = self._flow.calc(after, before, None)
         y, x = np.mgrid[: after.shape[0], : after.shape[1]].astype(np.float32)
         moved = cv2.remap(before, x + flow[..., 0], y + flow[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        one, two = moved.astype(np.float32), after.astype(np.float32)
+        return _unlike(moved, after)
 
-        def mean(picture: np.ndarray) -> np.ndarray:
-            return cv2.blur(picture, (7, 7))
 
-        m, n = mean(one), mean(two)
-        alike = 2 * (mean(one * two) - m * n) + _NOISE**2
-        return float((alike < 0.5 * (mean(one * one) - m * m + mean(two * two) - n * n + _NOISE**2)).mean())
+def _unlike(a: UInt8[np.ndarray, "a b"], b: UInt8[np.ndarray, "a b"]) -> float:
+    """Share of two pictures in which their structure differs."""
+    import cv2
+
+    one, two = a.astype(np.float32), b.astype(np.float32)
+
+    def mean(picture: np.ndarray) -> np.ndarray:
+        return cv2.blur(picture, (7, 7))
+
+    m, n = mean(one), mean(two)
+    alike = 2 * (mean(one * two) - m * n) + _NOISE**2
+    return float((alike < 0.5 * (mean(one * one) - m * m + mean(two * two) - n * n + _NOISE**2)).mean())
 
 
 def find_jumps(landmarks_px: Float[np.ndarray, "t 478 2"], good: Bool[np.ndarray, "t"]) -> list[int]:
