@@ -57,10 +57,9 @@ class Console:
         if self._bar is not None and self._stage == event.stage:
             self._bar.update(self._bar.total - self._bar.n)
         self.close()
-        if event.skipped:
-            self._say(f"{event.stage:>9}: up to date")
-        else:
-            self._say(f"{event.stage:>9}: done in {time.strftime('%M:%S', time.gmtime(event.seconds))}")
+        said = "up to date" if event.skipped else f"done in {time.strftime('%M:%S', time.gmtime(event.seconds))}"
+        pages = [str(path) for path in event.outputs if path.suffix == ".html"]
+        self._say(f"{event.stage:>9}: {', see '.join([said, *pages])}")
 
     def _say(self, text: str, *, once: bool = False) -> None:
         if self._quiet or (once and text in self._said):

@@ -10,12 +10,12 @@ from PIL import Image
 from avatar.errors import InputError
 from avatar.evaluate.config import EvaluateConfig
 from avatar.evaluate.metrics import Picture
-from avatar.evaluate.page import Panel, Strip
-from avatar.evaluate.plots import Plot, heat, lines, smoothed
 from avatar.evaluate.report import worst_positions
 from avatar.evaluate.rows import Subject
 from avatar.evaluate.score import Row, Series, evenly
 from avatar.evaluate.views import ScoredView
+from avatar.media.page import Panel, Strip
+from avatar.media.plots import Plot, heat, lines, smoothed
 from avatar.media.workspace import Workspace
 
 _LOSSES = "train/log.json"

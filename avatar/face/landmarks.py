@@ -5,11 +5,13 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
+
+from avatar.face.segments import spans
 
 COUNT = 478
 """Points of MediaPipe's face mesh with refined lips, lids and irises."""
@@ -53,6 +55,10 @@ class FollowedPerson:
     crowded: Bool[np.ndarray, "t"]
     """Where somebody else's face was in the picture too."""
 
+    def filled(self) -> "FollowedPerson":
+        """The same with the nearest trusted frame's points in all frames without confidence."""
+        return replace(self, landmarks_px=_filled(self.landmarks_px, self.confidence))
+
 
 class AbstractLandmarkDetector(ABC):
     """Follows faces through the frames of one clip, in order."""
@@ -64,6 +70,9 @@ class AbstractLandmarkDetector(ABC):
     @abstractmethod
     def close(self) -> None:
         """Free what the detector holds."""
+
+    def forget(self) -> None:  # noqa: B027 - not all detectors remember
+        """The next frame may show something else than the last one did: look at it afresh."""
 
 
 _redirecting = threading.RLock()
@@ -138,6 +147,9 @@ class MediapipeDetector(AbstractLandmarkDetector):
     def close(self) -> None:
         for graph in (self._mesh, self._single, self._finder):
             graph.close()
+
+    def forget(self) -> None:
+        self._last = self._looked = -np.inf
 
     def _restart(self, window: tuple[int, int, int] | None) -> None:
         if not self._fresh:
@@ -224,19 +236,31 @@ class PersonSegmenter:
         self._graph.close()
 
 
-def follow(detections: Sequence[Sequence[FaceLandmarks]]) -> FollowedPerson:
-    """Follow the person whose face is largest over the whole clip.
+def follow(
+    detections: Sequence[Sequence[FaceLandmarks]], segments: Int[np.ndarray, "t"] | None = None
+) -> FollowedPerson:
+    """Follow the person whose face is largest over the whole clip, or over each segment of it.
 
     Faces of neighbouring frames belong together when they overlap well; of the chains that result, the one with
     the largest summed height wins, and later chains at the same place and of the same size continue it.
 
     Args:
         detections: the faces of each frame.
+        segments: ids of the frames between cuts; nobody is followed across a cut.
     """
+    parts = [_follow_one(detections[span]) for span in spans(segments, len(detections))]
+    points = np.concatenate([np.zeros((0, COUNT, 2), np.float32), *(p for p, _ in parts)])
+    confidence = np.concatenate([np.zeros(0, np.float32), *(c for _, c in parts)])
+    crowded = np.array([len(faces) > 1 for faces in detections], bool)
+    return FollowedPerson(landmarks_px=_filled(points, confidence), confidence=confidence, crowded=crowded)
+
+
+def _follow_one(
+    detections: Sequence[Sequence[FaceLandmarks]],
+) -> tuple[Float[np.ndarray, "t 478 2"], Float[np.ndarray, "t"]]:
     chains = _chains(detections)
-    count = len(detections)
-    points = np.zeros((count, COUNT, 2), np.float32)
-    confidence = np.zeros(count, np.float32)
+    points = np.zeros((len(detections), COUNT, 2), np.float32)
+    confidence = np.zeros(len(detections), np.float32)
     for chain in sorted(chains, key=lambda c: -sum(face.height_px for _, face in c)):
         first, last = chain[0][0], chain[-1][0]
         if confidence[first : last + 1].any() or not _continues(points, confidence, chain):
@@ -244,12 +268,17 @@ def follow(detections: Sequence[Sequence[FaceLandmarks]]) -> FollowedPerson:
         for index, face in chain:
             points[index], confidence[index] = face.landmarks_px, face.score
     confidence[_jumps(points, confidence)] = 0
-    good = np.flatnonzero(confidence > 0)
-    if len(good):
-        nearest = good[np.abs(np.arange(count)[:, None] - good[None]).argmin(1)]
-        points = points[nearest]
-    crowded = np.array([len(faces) > 1 for faces in detections], bool)
-    return FollowedPerson(landmarks_px=points, confidence=confidence, crowded=crowded)
+    return points, confidence
+
+
+def _filled(points: np.ndarray, confidence: np.ndarray) -> Float[np.ndarray, "t 478 2"]:
+    """Frames without a face repeat the nearest that has one."""
+    good, times = np.flatnonzero(confidence > 0), np.arange(len(points))
+    if not len(good):
+        return points
+    after = good[np.searchsorted(good, times).clip(0, len(good) - 1)]
+    before = good[(np.searchsorted(good, times, "right") - 1).clip(0)]
+    return points[np.where(np.abs(times - before) <= np.abs(after - times), before, after)]
 
 
 def _chains(detections: Sequence[Sequence[FaceLandmarks]]) -> list[list[tuple[int, FaceLandmarks]]]:

@@ -7,9 +7,10 @@ Each Gauss-Newton model is a box-constrained quadratic programme; it is solved b
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from scipy.linalg import solveh_banded
 
+from avatar.face.segments import spans
 from avatar.face.solver import UNKNOWNS, K, Observed, PointModel, State, normal_equations
 from avatar.face.solver_prior import Prior, of_frames
 
@@ -111,9 +112,19 @@ def _solve_free(bands: np.ndarray, right: np.ndarray, free: Bool[np.ndarray, "t 
 
 
 def solve_sequence(
-    model: PointModel, observed: Observed, prior: Prior, state: State, *, focal: float, iterations: int
+    model: PointModel,
+    observed: Observed,
+    prior: Prior,
+    state: State,
+    *,
+    focal: float,
+    iterations: int,
+    segments: Int[np.ndarray, "t"] | None = None,
 ) -> State:
     """All frames' unknowns, given the person; in overlapping windows so that memory does not grow with the clip.
+
+    Args:
+        segments: ids of the frames between cuts; each segment is solved by itself.
 
     Raises:
         ValueError: if the numbers of frames differ.
@@ -121,14 +132,15 @@ def solve_sequence(
     if not len(state) == len(observed.points) == len(prior.centre):
         raise ValueError("state, observations and prior must have equally many frames")
     parts: list[State] = []
-    for start in range(0, len(state), _WINDOW):
-        first, last = max(start - _OVERLAP, 0), min(start + _WINDOW + _OVERLAP, len(state))
+    windows = [(s, start) for s in spans(segments, len(state)) for start in range(s.start, s.stop, _WINDOW)]
+    for span, start in windows:
+        first, last = max(start - _OVERLAP, span.start), min(start + _WINDOW + _OVERLAP, span.stop)
         some = slice(first, last)
         local = of_frames(prior, some)
         solved = state.select(some)
         for _ in range(iterations):
             solved = _iterate(model, observed.select(some), local, solved, focal)
-        parts.append(solved.select(slice(start - first, start - first + _WINDOW)))
+        parts.append(solved.select(slice(start - first, min(start + _WINDOW, span.stop) - first)))
     return State(**{name: np.concatenate([getattr(p, name) for p in parts]) for name in vars(state)})
 
 

@@ -6,15 +6,17 @@ reference, so that nothing drifts; a similarity is fitted to them robustly (RANS
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from scipy.ndimage import gaussian_filter1d
 
 from avatar.core import FaceTrack
 from avatar.events import Progress, Sink, silent
 from avatar.face.rig import PersonalRig
+from avatar.face.segments import in_each, spans
 from avatar.ops.rotation import axis_angle_to_matrix, matrix_to_axis_angle
 
 _STAGE = "torso"
@@ -32,13 +34,22 @@ Picture = Callable[[int], UInt8[np.ndarray, "h w 3"]]
 Mask = Callable[[int], UInt8[np.ndarray, "h w"]]
 
 
-def follow_torso(track: FaceTrack, rig: PersonalRig, frame: Picture, mask: Mask, *, sink: Sink = silent) -> FaceTrack:
+def follow_torso(
+    track: FaceTrack,
+    rig: PersonalRig,
+    frame: Picture,
+    mask: Mask,
+    *,
+    sink: Sink = silent,
+    segments: Int[np.ndarray, "t"] | None = None,
+) -> FaceTrack:
     """The same track with the torso's place and tilt measured in the pictures.
 
     Args:
         frame: gives frame i; only frames with a confidence are asked for.
         mask: gives the coarse person mask of frame i, 255 is person.
         sink: hears the progress.
+        segments: ids of the frames between cuts; nothing is followed or smoothed from one to the next.
 
     Returns:
         The track with `torso` and the tilt of `neck` as seen; unchanged where the clothes show too little to follow.
@@ -47,13 +58,30 @@ def follow_torso(track: FaceTrack, rig: PersonalRig, frame: Picture, mask: Mask,
     corners = _corners(track, reference, frame(reference), mask(reference))
     if len(corners) < _LEAST_CORNERS:
         return track
-    seen = _sway(track, reference, corners, frame, sink)
+    starts = {span.start for span in spans(segments, len(track.motion))}
+    seen = _sway(track, _Start(reference, corners, starts), frame, sink)
     if np.isfinite(seen[:, 0]).mean() < _LEAST_SHARE:
         return track
+    still = np.nanmedian(seen, 0)
+    sway = in_each(lambda part: _interpolated(part, still), seen, segments)
+    track = _tilted(track, in_each(lambda tilt: gaussian_filter1d(tilt, _SMOOTH_TILT), sway[:, 2], segments))
+    return _placed(track, _near(track, rig, reference, corners.mean(0)), sway[:, :2], segments)
+
+
+def _interpolated(seen: Float[np.ndarray, "t 3"], still: Float[np.ndarray, "3"]) -> Float[np.ndarray, "t 3"]:
     times, known = np.arange(len(seen)), np.isfinite(seen[:, 0])
-    sway = np.stack([np.interp(times, times[known], seen[known, k]) for k in range(3)], 1)
-    track = _tilted(track, gaussian_filter1d(sway[:, 2], _SMOOTH_TILT))
-    return _placed(track, _near(track, rig, reference, corners.mean(0)), sway[:, :2])
+    if not known.any():
+        return np.tile(still, (len(seen), 1))
+    return np.stack([np.interp(times, times[known], seen[known, k]) for k in range(3)], 1)
+
+
+class _Start(NamedTuple):
+    """Where following begins."""
+
+    reference: int
+    corners: Float[np.ndarray, "n 2"]
+    cuts: set[int]
+    """First frames of segments."""
 
 
 def _reference(track: FaceTrack) -> int:
@@ -80,10 +108,9 @@ def _corners(
     return np.zeros((0, 2), np.float32) if found is None else found[:, 0]
 
 
-def _sway(
-    track: FaceTrack, reference: int, corners: Float[np.ndarray, "n 2"], frame: Picture, sink: Sink
-) -> Float[np.ndarray, "t 3"]:
+def _sway(track: FaceTrack, begin: _Start, frame: Picture, sink: Sink) -> Float[np.ndarray, "t 3"]:
     """How far the corners' centre moved (px) and they turned (radians) since the reference; nan where not known."""
+    reference, corners, cuts = begin
     count, start = len(track.motion), _gray(frame(reference))
     out = np.full((count, 3), np.nan)
     center, done = corners.mean(0), 0
@@ -91,6 +118,8 @@ def _sway(
         last = np.eye(2, 3, dtype=np.float32)
         for index in way:
             done += 1
+            if (index if way.step > 0 else index + 1) in cuts:
+                last = np.eye(2, 3, dtype=np.float32)
             if done % 25 == 1:
                 sink(Progress(stage=_STAGE, done=done, total=count))
             if track.confidence[index] <= 0:
@@ -149,13 +178,16 @@ def _near(track: FaceTrack, rig: PersonalRig, reference: int, center: Float[np.n
     )  # fmt: skip
 
 
-def _placed(track: FaceTrack, part: PersonalRig, shift: Float[np.ndarray, "t 2"]) -> FaceTrack:
+def _placed(
+    track: FaceTrack, part: PersonalRig, shift: Float[np.ndarray, "t 2"], segments: Int[np.ndarray, "t"] | None
+) -> FaceTrack:
     """Metres that bring `part` to where the pictures show it; their middle over the clip is zero."""
     motion, camera = track.motion, track.camera
     posed = torch.stack([part.posed(motion.frame(i)).mean(0) for i in range(len(motion))])
     pixels, depth = camera.project(posed).numpy(), posed[:, 2].numpy()
     away = (shift - (pixels - np.median(pixels, 0))) / np.array(camera.focal) * depth[:, None]
-    away = gaussian_filter1d(away - np.median(away, 0), _SMOOTH_SHIFT, axis=0)
+    away = away - np.median(away, 0)
+    away = in_each(lambda part: gaussian_filter1d(part, _SMOOTH_SHIFT, axis=0), away, segments)
     away = np.clip(away, -_FARTHEST_M, _FARTHEST_M)
     moved = torch.from_numpy(np.concatenate([away, np.zeros((len(away), 1))], 1).astype(np.float32))
     return replace(track, motion=replace(motion, torso=moved))

@@ -14,6 +14,7 @@ from avatar.events import Progress, Sink, silent
 from avatar.face import calibration as lids
 from avatar.face.arkit import NAMES
 from avatar.face.rig import AbstractRig, PersonalRig
+from avatar.face.segments import in_each, spans
 from avatar.face.solver import Observed, PointModel, State, first_guess, project
 from avatar.face.solver_noise import USUAL, Noise, measure
 from avatar.face.solver_prior import Prior, make_prior, of_frames
@@ -49,6 +50,7 @@ def fit(
     *,
     fps: float,
     sink: Sink = silent,
+    segments: Int[np.ndarray, "t"] | None = None,
 ) -> tuple[FaceTrack, PersonalRig]:
     """Follow a head through a clip: identity, focal length, pose, expression, gaze, neck, personal shape.
 
@@ -57,13 +59,16 @@ def fit(
     Args:
         landmarks_px: the same person's in each frame; anything where confidence is 0.
         size: height and width of the frames.
+        segments: ids of the frames between cuts; motion is not smoothed from one to the next.
 
     Raises:
         InputError: if fewer than 2 frames show a face that the rig can follow.
     """
     if (np.asarray(confidence) > 0).sum() < 2:
         raise InputError("the clip: a face in fewer than 2 frames; film the head upright and well lit")
-    return _Tracker(np.asarray(landmarks_px), np.asarray(confidence), rig, size, fps).run(sink)
+    tracker = _Tracker(np.asarray(landmarks_px), np.asarray(confidence), rig, size, fps)
+    tracker.segments = segments
+    return tracker.run(sink)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +81,9 @@ class _Result:
 
 class _Tracker:
     """One clip's fit, step by step."""
+
+    segments: Int[np.ndarray, "t"] | None = None
+    """Ids of the frames between cuts."""
 
     def __init__(
         self, landmarks_px: np.ndarray, confidence: np.ndarray, rig: AbstractRig, size: tuple[int, int], fps: float
@@ -154,10 +162,12 @@ class _Tracker:
         t, total = len(observed.points), sum(_SEQUENCE_ROUNDS)
         person, model = self._person(shared)
         state = first_guess(model, observed, rigid)
-        state = _fill(state, self.confidence > 0)
+        state = _fill(state, self.confidence > 0, self.segments)
         done = 0
         for index, rounds in enumerate(_SEQUENCE_ROUNDS):
-            state = solve_sequence(model, observed, prior, state, focal=shared.focal, iterations=rounds)
+            state = solve_sequence(
+                model, observed, prior, state, focal=shared.focal, iterations=rounds, segments=self.segments
+            )
             done += rounds
             sink(Progress(stage=_STAGE, done=round(t * done / total), total=t))
             if index < len(_SEQUENCE_ROUNDS) - 1:
@@ -190,14 +200,16 @@ class _Tracker:
         good = self.confidence > 0
         limit = max(_SLIP, 3 * float(np.median(error[good])))
         confidence = self.confidence * np.clip(2 - error / limit, 0, 1)
-        state = _fill(result.state, confidence > 0)
+        state = _fill(result.state, confidence > 0, self.segments)
         focal = result.shared.focal
         height, width = self._size
         camera = Camera(
             T_world_camera=torch.eye(4), focal=(focal, focal), center=(width / 2, height / 2), size=self._size
         )
+        motion = _motion(state, result.model, focal, self._unit, self._fps)
+        neck = neck_angles(state.rotation, self._fps, self.segments)
         track = FaceTrack(
-            motion=_motion(state, result.model, focal, self._unit, self._fps),
+            motion=replace(motion, neck=torch.from_numpy(neck).float()),
             identity=torch.from_numpy(result.shared.identity).float(),
             camera=camera,
             landmarks_px=torch.from_numpy(self.landmarks_px).float(),
@@ -241,8 +253,13 @@ def _camera_gaze(state: State) -> Float[np.ndarray, "t 4"]:
     return np.clip(np.stack([yaw, pitch, yaw, pitch], 1), -0.6, 0.6)
 
 
-def _fill(state: State, good: Bool[np.ndarray, "t"]) -> State:
-    """Unseen frames get motion interpolated between seen ones, held at the ends."""
+def _fill(state: State, good: Bool[np.ndarray, "t"], segments: Int[np.ndarray, "t"] | None = None) -> State:
+    """Unseen frames get motion interpolated between seen ones of their segment, held at the ends."""
+    parts = [_filled(state.select(span), good[span]) for span in spans(segments, len(state))]
+    return State(**{name: np.concatenate([getattr(p, name) for p in parts]) for name in vars(state)})
+
+
+def _filled(state: State, good: Bool[np.ndarray, "t"]) -> State:
     if good.all() or not good.any():
         return state
     known, time = np.flatnonzero(good), np.arange(len(good), dtype=float)
@@ -275,12 +292,18 @@ def _motion(state: State, model: PointModel, focal: float, unit_px: float, fps: 
     )
 
 
-def neck_angles(rotation: Float[np.ndarray, "t 3 3"], fps: float) -> Float[np.ndarray, "t 3"]:
+def neck_angles(
+    rotation: Float[np.ndarray, "t 3 3"], fps: float, segments: Int[np.ndarray, "t"] | None = None
+) -> Float[np.ndarray, "t 3"]:
     """Turn of the head (axis-angle, head axes) against a torso that keeps the head's slow mean orientation."""
     turns = Rotation.from_matrix(rotation)
     mean = turns.mean()
     away = (mean.inv() * turns).as_rotvec()
     sigma = _TORSO_SECONDS * fps
-    slow = gaussian_filter1d(away, sigma, axis=0, mode="reflect") if len(away) > 2 else np.zeros_like(away)
+
+    def smoothed(turn: np.ndarray) -> np.ndarray:
+        return gaussian_filter1d(turn, sigma, axis=0, mode="reflect") if len(turn) > 2 else np.zeros_like(turn)
+
+    slow = in_each(smoothed, away, segments)
     torso = mean * Rotation.from_rotvec(0.5 * slow)
     return (torso.inv() * turns).as_rotvec()

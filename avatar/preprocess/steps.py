@@ -1,4 +1,4 @@
-"""The stages between a video and a workspace: decode, detect, track, parse, audio, split, voice."""
+"""The stages between a video and a workspace: decode, detect, track, parse, audio, split, quality, voice."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -10,7 +10,6 @@ import torch
 
 from avatar.core import Clip, FaceTrack
 from avatar.errors import InputError
-from avatar.face.landmarks import FaceLandmarks, FollowedPerson, follow
 from avatar.face.parsing import Parser
 from avatar.face.rig import PersonalRig
 from avatar.face.torso import follow_torso
@@ -19,10 +18,12 @@ from avatar.media import Workspace, is_silent, open_clip, read_audio, replacing,
 from avatar.preprocess.background import Background, opencv_on_one_thread
 from avatar.preprocess.config import PreprocessConfig
 from avatar.preprocess.framing import Framing, choose_framing, look_for_person
-from avatar.preprocess.quality import measure
+from avatar.preprocess.gate import NUMBERS, PAGE, judge_clip
+from avatar.preprocess.shots import sentence
 from avatar.preprocess.stage import SOURCE, Run, Stage, require_seconds
 from avatar.preprocess.tools import Tools
 from avatar.preprocess.voice import STYLE, learn_voice
+from avatar.preprocess.watch import Watched, Watcher
 
 _EVERY = 10
 """Frames between progress reports."""
@@ -53,15 +54,16 @@ class Steps:
                 name="detect",
                 run=self.detect,
                 inputs=("frames",),
-                outputs=("landmarks.safetensors", "masks"),
+                outputs=("landmarks.safetensors", "masks", "shots.json"),
                 config={**amounts, **faces},
+                version=2,
             ),
             Stage(
                 name="track",
                 run=self.track,
                 inputs=("landmarks.safetensors", "frames", "masks"),
                 outputs=track,
-                version=2,
+                version=3,
             ),
             Stage(
                 name="parse",
@@ -79,14 +81,18 @@ class Steps:
                 name="split",
                 run=self.split,
                 inputs=("framing.json", "landmarks.safetensors", *track, "alpha", "audio.wav"),
-                outputs=("split.json", "quality.json"),
+                outputs=("split.json",),
                 config={"test_share": self.config.test_share},
+                version=2,
             ),
             Stage(
-                name="voice",
-                run=learn_voice,
-                inputs=("track.safetensors", "audio.wav", "split.json"),
-                outputs=(STYLE,),
+                name="quality",
+                run=self.quality,
+                inputs=("frames", "landmarks.safetensors", "shots.json", *track, "plate.png", "audio.wav"),
+                outputs=(NUMBERS, PAGE),
+            ),
+            Stage(
+                name="voice", run=learn_voice, inputs=("track.safetensors", "audio.wav", "split.json"), outputs=(STYLE,)
             ),
         ]
 
@@ -133,7 +139,7 @@ class Steps:
         workspace = run.workspace
         workspace.make_picture_folder("masks")
         detector, segmenter = self.tools.detector(), self.tools.segmenter()
-        found: list[list[FaceLandmarks]] = []
+        watcher = Watcher(detector, workspace.fps)
 
         def segment(index: int, frame: np.ndarray) -> None:
             workspace.write_picture("masks", index, np.round(segmenter.mask(frame) * 255).astype(np.uint8))
@@ -145,34 +151,45 @@ class Steps:
                     frame = workspace.frame(index)
                     if not (run.resumes and workspace.picture_path("masks", index).exists()):
                         background.submit(segment, index, frame)
-                    found.append(detector.detect(frame, index / workspace.fps))
+                    watcher.add(frame)
         finally:
             detector.close()
             segmenter.close()
         run.progress(len(workspace), len(workspace))
-        person = follow(found)
-        self._judge(run, person)
+        watched = watcher.finish(workspace.mask)
+        person = watched.person
+        self._judge(run, watched)
         tensors = {
             "landmarks_px": torch.from_numpy(person.landmarks_px.astype(np.float32)),
             "confidence": torch.from_numpy(person.confidence.astype(np.float32)),
             "crowded": torch.from_numpy(person.crowded.astype(np.uint8)),
+            "covered": torch.from_numpy(watched.covered.astype(np.uint8)),
+            "segment": torch.from_numpy(watched.segments.astype(np.int32)),
         }
         workspace.write_tensors("landmarks.safetensors", tensors, {"fps": repr(workspace.fps)})
-        return {"found": int((person.confidence > 0).sum()), "crowded": int(person.crowded.sum())}
+        workspace.write_json("shots.json", {"shots": [asdict(shot) for shot in watched.shots]})
+        facts = {"found": int((person.confidence > 0).sum()), "crowded": int(person.crowded.sum())}
+        return facts | {"covered": int(watched.covered.sum()), "cuts": len(watched.shots) - 1}
 
-    def _judge(self, run: Run, person: FollowedPerson) -> None:
-        name, count = self.video.name, len(person.confidence)
+    def _judge(self, run: Run, watched: Watched) -> None:
+        name, person, count = self.video.name, watched.person, len(watched.segments)
         good = int((person.confidence > 0).sum())
         if good == 0:
             raise InputError(f"{name}: no face found; film one person from the front, upright, well lit")
+        cuts = sentence(watched.shots, run.workspace.fps)
         require_seconds(
             good / run.workspace.fps,
             self.config.min_seconds,
             f"{name}: a face is seen in {good} of {count} frames only",
-            "film the person from the front, face uncovered and inside the picture",
+            (f"{cuts}; " if cuts else "") + "film the person from the front, face uncovered and inside the picture",
         )
-        if good < 0.95 * count:
-            run.notice(f"{name}: no face in {count - good} of {count} frames; these are left out")
+        if cuts:
+            run.notice(f"{name}: {cuts}")
+        covered, left = int(watched.covered.sum()), sum(len(shot) for shot in watched.shots if shot.why)
+        if covered:
+            run.notice(f"{name}: something covers the face in {covered} frames; these are left out")
+        if good < 0.95 * (count - left) - covered:
+            run.notice(f"{name}: no face in {count - left - covered - good} of {count} frames; these are left out")
         if person.crowded.mean() > 0.02:
             run.notice(
                 f"{name}: more than one face in {int(person.crowded.sum())} of {count} frames; the larger is used"
@@ -183,9 +200,11 @@ class Steps:
         workspace = run.workspace
         tensors, _ = workspace.tensors("landmarks.safetensors")
         points, confidence = tensors["landmarks_px"].numpy(), tensors["confidence"].numpy()
-        rig_family, size = self.tools.family(), workspace.size
-        track, rig = self.tools.fit(points, confidence, rig_family, size, fps=workspace.fps, sink=run.sink)
-        track = follow_torso(track, rig, workspace.frame, workspace.mask, sink=run.sink)
+        rig_family, size, segments = self.tools.family(), workspace.size, tensors["segment"].numpy()
+        track, rig = self.tools.fit(
+            points, confidence, rig_family, size, fps=workspace.fps, sink=run.sink, segments=segments
+        )
+        track = follow_torso(track, rig, workspace.frame, workspace.mask, sink=run.sink, segments=segments)
         with replacing(workspace.path("track.safetensors")) as temporary:
             save_track(track, temporary)
         with replacing(workspace.path("rig.safetensors")) as temporary:
@@ -257,7 +276,7 @@ class Steps:
     def split(self, run: Run) -> Mapping[str, Any]:
         """The last part of the clip is for testing; frames without a face are in neither part."""
         workspace = run.workspace
-        track, rig = _tracked(workspace)
+        track, _ = _tracked(workspace)
         used = [i for i, confidence in enumerate(track.confidence.tolist()) if confidence > 0]
         first_test = round(len(workspace) * (1 - self.config.test_share))
         parts = {"train": [i for i in used if i < first_test], "test": [i for i in used if i >= first_test]}
@@ -267,11 +286,11 @@ class Steps:
                 "cut the film so that it begins with the person"
             )
         workspace.write_json("split.json", parts)
-        quality = measure(workspace, track, rig, self.tools.family())
-        workspace.write_json("quality.json", quality)
-        for warning in quality["warnings"]:
-            run.notice(f"{self.video.name}: {warning}")
         return {name: len(indices) for name, indices in parts.items()}
+
+    def quality(self, run: Run) -> Mapping[str, Any]:
+        """Numbers, the page to look at, and what to film again."""
+        return judge_clip(run, self.video.name, _tracked(run.workspace), self.tools.family())
 
 
 def _report(run: Run, index: int, total: int) -> None:

@@ -14,7 +14,7 @@ from avatar.preprocess import PreprocessConfig, Tools, preprocess
 from avatar.preprocess.tools import Sync
 
 SIDE = 256
-STAGES = ("decode", "detect", "track", "parse", "audio", "split", "voice")
+STAGES = ("decode", "detect", "track", "parse", "audio", "split", "quality", "voice")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,7 @@ class Still:
     alpha: np.ndarray
 
 
-def still_fit(points, confidence, family, size, *, fps, sink):
+def still_fit(points, confidence, family, size, *, fps, sink, segments=None):
     """A track that follows only the eyes' place and distance: enough to place the rig, and quick."""
     rig = family.personal(torch.zeros(family.identity_size))
     focal, count = 2.5 * max(size), len(points)

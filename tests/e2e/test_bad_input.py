@@ -107,7 +107,7 @@ def test_a_face_in_half_of_the_frames(tmp_path, stills):
     heard = Listener()
     workspace = run(film(tmp_path / "a.mp4", frames), heard)
     confidence = workspace.tensors("landmarks.safetensors")[0]["confidence"]
-    assert heard.said("no face in 2")
+    assert heard.said("cut at 2.6 s; 26 frames of another shot are left out (nobody is seen)")
     assert (confidence[:25] > 0).all()
     assert (confidence[30:] == 0).all()
     split = workspace.json("split.json")

@@ -9,7 +9,8 @@ import pytest
 from avatar.face.landmarks import FaceLandmarks
 from avatar.preprocess.background import Background
 from avatar.preprocess.framing import choose_framing
-from avatar.preprocess.quality import Quality, count_blinks, warnings_of
+from avatar.preprocess.quality import Quality, warnings_of
+from avatar.preprocess.series import closures, peaks
 
 GOOD = Quality(
     seconds=60.0,
@@ -17,10 +18,20 @@ GOOD = Quality(
     face_px=250.0,
     sharpness=0.06,
     reprojection=0.01,
+    reprojection_regions={"lips": 0.008},
+    jitter_deg=0.05,
     yaw_deg=(-20.0, 20.0),
     pitch_deg=(-8.0, 8.0),
+    poses=12,
+    actions=30,
     blinks=12,
+    closures=20,
     mouth_opening=0.2,
+    light_change=0.05,
+    cuts=(),
+    left_out=0,
+    covered=0,
+    turned_away=0,
     background_seen=0.5,
     sound="voice",
     audio_delay_seconds=0.0,
@@ -74,7 +85,12 @@ def test_a_good_film_gets_no_warning_and_each_weakness_its_own():
         "sharpness": 0.005,
         "reprojection": 0.08,
         "yaw_deg": (-2.0, 2.0),
+        "jitter_deg": 0.4,
+        "left_out": 84,
+        "covered": 12,
+        "light_change": 0.4,
         "blinks": 0,
+        "closures": 0,
         "mouth_opening": 0.01,
     }
     for name, value in weak.items():
@@ -86,7 +102,15 @@ def test_blinks_are_counted_once_each():
     closed[10:13] = 0.9
     closed[40:44] = [0.6, 0.45, 0.6, 0.5]  # one blink that trembles
     closed[70] = 0.4  # a squint
-    assert count_blinks(closed) == 2
+    assert peaks(closed, 0.5, 0.3) == [10, 40]
+
+
+def test_lips_that_meet_are_counted_when_they_were_apart_before():
+    gap = np.full(60, 0.08)
+    gap[:5] = 0.0
+    gap[20:23] = [0.02, 0.005, 0.02]
+    gap[40] = 0.02  # nearly
+    assert closures(gap) == [0, 21]
 
 
 def test_background_work_keeps_its_order_and_its_errors():

@@ -36,13 +36,7 @@ def lines(
     Args:
         curves: values by name; a name of a row has the colour of that row.
     """
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-
-    # About as wide in points as a phone is in px, so that the text can be read there; a desktop scales it up.
-    figure = Figure(figsize=(5.4, 2.7), layout="constrained")
-    FigureCanvasSVG(figure)
-    axes = figure.add_subplot()
+    figure, axes = _figure(5.4, 2.7)
     for k, (name, values) in enumerate(curves.items()):
         known = np.isfinite(values)
         colour = COLOURS.get(name, _SPARE[k % len(_SPARE)])
@@ -51,9 +45,7 @@ def lines(
     if len(curves) > 1:
         place = {"loc": "lower right", "bbox_to_anchor": (1.0, 1.0), "ncols": len(curves)}
         axes.legend(**place, frameon=False, labelcolor=_INK, fontsize=8, borderpad=0.2, handlelength=1.2)
-    store = io.StringIO()
-    figure.savefig(store, format="svg", transparent=True, metadata={"Date": None})
-    return Plot(title=title, alt=_spoken_summary(title, ylabel, curves), svg=store.getvalue())
+    return Plot(title=title, alt=_spoken_summary(title, ylabel, curves), svg=_svg(figure))
 
 
 def _broken(
@@ -111,3 +103,53 @@ def smoothed(values: Sequence[float], width: int) -> Float[np.ndarray, "t"]:
     from scipy.ndimage import median_filter
 
     return median_filter(np.asarray(values, np.float64), size=max(min(width, len(values)), 1), mode="nearest")
+
+
+def bars(title: str, xlabel: str, values: Mapping[str, float]) -> Plot:
+    """A horizontal bar for each name, first on top."""
+    figure, axes = _figure(5.4, 1.1 + 0.2 * len(values))
+    names = list(values)
+    axes.barh(names, list(values.values()), color=_SPARE[0], height=0.7)
+    axes.invert_yaxis()
+    _dress(axes, title, xlabel, "")
+    said = ", ".join(f"{name} {value:.2f}" for name, value in values.items())
+    return Plot(title=title, alt=f"{title} ({xlabel}): {said or 'none'}.", svg=_svg(figure))
+
+
+def boxes(title: str, xlabel: str, ylabel: str, values: Mapping[tuple[float, float], float]) -> Plot:
+    """A grid of numbers by their place (x, y), darker for more, empty for none; y points down."""
+    figure, axes = _figure(5.4, 3.4)
+    x, y = sorted({place[0] for place in values}), sorted({place[1] for place in values})
+    grid = np.array([[values.get((a, b), 0.0) for a in x] for b in y])
+    half_x, half_y = (x[1] - x[0]) / 2, (y[1] - y[0]) / 2
+    extent = (x[0] - half_x, x[-1] + half_x, y[-1] + half_y, y[0] - half_y)
+    strength = np.sqrt(grid / max(grid.max(), 1.0))
+    colour = np.array([int(_SPARE[0][k : k + 2], 16) / 255 for k in (1, 3, 5)])
+    axes.imshow(np.dstack([np.broadcast_to(colour, (*grid.shape, 3)), 0.85 * strength]), extent=extent, aspect="equal")
+    for (a, b), value in values.items():
+        if value:
+            axes.text(a, b, f"{value:.0f}", ha="center", va="center", color=_INK, fontsize=7)
+    _dress(axes, title, xlabel, ylabel)
+    axes.set_xticks(x)
+    axes.set_yticks(y)
+    said = "; ".join(f"{value:.0f} at {a:.0f}, {b:.0f}" for (a, b), value in values.items() if value)
+    return Plot(title=title, alt=f"{title}: {said or 'none'}.", svg=_svg(figure))
+
+
+def _figure(width: float, height: float):
+    """A figure about as wide in points as a phone is in px, so that its text can be read there, and its axes."""
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasSVG(figure)
+    return figure, figure.add_subplot()
+
+
+def _svg(figure) -> str:
+    import matplotlib
+
+    store = io.StringIO()
+    with matplotlib.rc_context({"svg.hashsalt": "avatar"}):  # else the same plot has other names inside each time
+        figure.savefig(store, format="svg", transparent=True, metadata={"Date": None})
+    return store.getvalue()
