@@ -48,6 +48,7 @@ def fit(
     size: tuple[int, int],
     *,
     fps: float,
+    seen: Bool[np.ndarray, "478"] | None = None,
     sink: Sink = silent,
 ) -> tuple[FaceTrack, PersonalRig]:
     """Follow a head through a clip: identity, focal length, pose, expression, gaze, neck, personal shape.
@@ -57,13 +58,15 @@ def fit(
     Args:
         landmarks_px: the same person's in each frame; anything where confidence is 0.
         size: height and width of the frames.
+        seen: points that the detector tells; the others have no weight. All, if left out.
 
     Raises:
         InputError: if fewer than 2 frames show a face that the rig can follow.
     """
     if (np.asarray(confidence) > 0).sum() < 2:
         raise InputError("the clip: a face in fewer than 2 frames; film the head upright and well lit")
-    return _Tracker(np.asarray(landmarks_px), np.asarray(confidence), rig, size, fps).run(sink)
+    some = np.ones(rig.landmarks.usable.shape, bool) if seen is None else seen
+    return _Tracker(np.asarray(landmarks_px), np.asarray(confidence), (rig, some), size, fps).run(sink)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,11 +81,17 @@ class _Tracker:
     """One clip's fit, step by step."""
 
     def __init__(
-        self, landmarks_px: np.ndarray, confidence: np.ndarray, rig: AbstractRig, size: tuple[int, int], fps: float
+        self,
+        landmarks_px: np.ndarray,
+        confidence: np.ndarray,
+        rig_seen: tuple[AbstractRig, np.ndarray],
+        size: tuple[int, int],
+        fps: float,
     ):
+        rig, seen = rig_seen
         self.landmarks_px, self.confidence = np.nan_to_num(landmarks_px), confidence.astype(np.float64)
         self._rig, self._size, self._fps = rig, size, fps
-        self._kept, self._sigma = _points(rig)
+        self._kept, self._sigma = _points(rig, seen)
         largest = max(size)
         self._focal = FocalPrior(focal=2.5 * largest, low=1.1 * largest, high=9.0 * largest)
         identity = torch.zeros(rig.identity_size)
@@ -193,9 +202,9 @@ class _Tracker:
         return track, result.person
 
 
-def _points(rig: AbstractRig) -> tuple[Int[np.ndarray, "l"], Float[np.ndarray, "l"]]:
+def _points(rig: AbstractRig, seen: Bool[np.ndarray, "478"]) -> tuple[Int[np.ndarray, "l"], Float[np.ndarray, "l"]]:
     """The detector's points that are used, and the deviation of each over a clip (eye distances)."""
-    kept = np.flatnonzero(rig.landmarks.usable.numpy())
+    kept = np.flatnonzero(rig.landmarks.usable.numpy() & seen)
     sigma = 0.4 * rig.landmarks.sigma.double().numpy()
     sharp = np.concatenate(
         [a.ravel() for a in (lids.UPPER_LIDS, lids.LOWER_LIDS, lids.UPPER_INNER, lids.LOWER_INNER, lids.OUTER_LIPS)]
