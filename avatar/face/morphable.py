@@ -72,11 +72,13 @@ class Embedding:
 class MorphableRig(AbstractRig):
     """A face model that can be fitted and driven like the Anny rig; make it with `as_rig`."""
 
+    NATIVE = _FOLLOWS
+
     def __init__(self, tensors: dict[str, Tensor], landmarks: LandmarkTable, explained: dict[str, float]) -> None:
         """Args: `tensors` hold the mean head, modes [i v 3], pivots [4 3] with modes, and what `PersonalRig` has."""
         self._tensors, self.landmarks = tensors, landmarks
         self.explained = explained
-        """Which part of each carried action the model's own expressions can follow; used from 0.75 on."""
+        """Which part of each carried action the model's own expressions can follow; they are used from `NATIVE` on."""
         mean = landmarks.points(tensors["mean"], tensors["faces"])
         self._open = _lid_gaps(mean)
 

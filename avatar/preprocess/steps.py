@@ -11,7 +11,6 @@ import torch
 from avatar.core import Clip, FaceTrack
 from avatar.errors import InputError
 from avatar.face.landmarks import FaceLandmarks, FollowedPerson, follow
-from avatar.face.parsing import Parser
 from avatar.face.rig import PersonalRig
 from avatar.face.torso import follow_torso
 from avatar.face.tracking import load_track, save_track
@@ -39,7 +38,7 @@ class Steps:
     def stages(self) -> list[Stage]:
         """In the order of running."""
         amounts = {"min_seconds": self.config.min_seconds}
-        faces = {"min_face_px": self.config.min_face_px}
+        faces = {"min_face_px": self.config.min_face_px, **self._key("detector")}
         track = ("track.safetensors", "rig.safetensors")
         return [
             Stage(
@@ -61,6 +60,7 @@ class Steps:
                 run=self.track,
                 inputs=("landmarks.safetensors", "frames", "masks"),
                 outputs=track,
+                config=self._key("rig"),
                 version=2,
             ),
             Stage(
@@ -68,6 +68,7 @@ class Steps:
                 run=self.parse,
                 inputs=("frames", "masks", *track),
                 outputs=("parsing", "alpha", "plate.png"),
+                config=self._key("parser"),
             ),
             Stage(
                 name="audio",
@@ -89,6 +90,10 @@ class Steps:
                 outputs=(STYLE,),
             ),
         ]
+
+    def _key(self, tool: str) -> dict[str, str]:
+        """Of a tool that was chosen; the usual one has none, so that old folders stay up to date."""
+        return {tool: self.tools.keys[tool]} if tool in self.tools.keys else {}
 
     def decode(self, run: Run) -> Mapping[str, Any]:
         """Film to working frames around the person."""
@@ -157,6 +162,8 @@ class Steps:
             "confidence": torch.from_numpy(person.confidence.astype(np.float32)),
             "crowded": torch.from_numpy(person.crowded.astype(np.uint8)),
         }
+        if not detector.seen.all():
+            tensors["seen"] = torch.from_numpy(detector.seen.astype(np.uint8))
         workspace.write_tensors("landmarks.safetensors", tensors, {"fps": repr(workspace.fps)})
         return {"found": int((person.confidence > 0).sum()), "crowded": int(person.crowded.sum())}
 
@@ -184,7 +191,8 @@ class Steps:
         tensors, _ = workspace.tensors("landmarks.safetensors")
         points, confidence = tensors["landmarks_px"].numpy(), tensors["confidence"].numpy()
         rig_family, size = self.tools.family(), workspace.size
-        track, rig = self.tools.fit(points, confidence, rig_family, size, fps=workspace.fps, sink=run.sink)
+        some = {"seen": tensors["seen"].numpy() > 0} if "seen" in tensors else {}
+        track, rig = self.tools.fit(points, confidence, rig_family, size, fps=workspace.fps, sink=run.sink, **some)
         track = follow_torso(track, rig, workspace.frame, workspace.mask, sink=run.sink)
         with replacing(workspace.path("track.safetensors")) as temporary:
             save_track(track, temporary)
@@ -203,8 +211,8 @@ class Steps:
         """Region maps, soft coverage and the clean background."""
         workspace = run.workspace
         track, rig = _tracked(workspace)
-        parser = Parser(rig, track.camera, len(workspace))
-        surveyed, seen = parser.survey_indices, track.confidence > 0
+        parser = self.tools.parser(rig, track.camera, len(workspace))
+        surveyed, seen = list(parser.survey_indices), track.confidence > 0
         total = len(surveyed) + len(workspace)
         for done, index in enumerate(surveyed):
             _report(run, done, total)
