@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 
 from avatar.errors import InputError
 from avatar.face.morphable import MorphableModel
-from avatar.face.surface import vertex_normals
 
 _AXES = np.array([1.0, -1.0, -1.0])
 _KEPT = 60
@@ -114,17 +115,20 @@ def _model(path: Path, unit: float, parts: tuple[np.ndarray, ...], faces: Int[np
 
 
 def thinned(model: MorphableModel, most: int) -> MorphableModel:
-    """A mesh of at most `most` of the model's own vertices: one for each cell of a grid and side of a sheet."""
+    """A mesh of at most `most` of the model's own vertices, one for each piece of the surface in a cell of a grid.
+
+    Lips that touch are two pieces in a cell, since no edge joins them there.
+    """
     if len(model.mean) <= most:
         return model
-    normals = vertex_normals(model.mean, model.faces)
+    edges = np.concatenate([model.faces[:, [0, 1]], model.faces[:, [1, 2]], model.faces[:, [2, 0]]])
     cell = float(np.sqrt(_area(model) / most))
     while True:
-        place = np.floor(model.mean / cell).astype(np.int64)
-        key = np.concatenate([place, (normals[:, 1:2] > 0.5) * 2 + (normals[:, 1:2] < -0.5)], 1)
-        _, group = np.unique(key, axis=0, return_inverse=True)
-        group = group.reshape(-1)
-        if group.max() < most:
+        place = np.unique(np.floor(model.mean / cell).astype(np.int64), axis=0, return_inverse=True)[1].reshape(-1)
+        near = edges[place[edges[:, 0]] == place[edges[:, 1]]]
+        graph = coo_matrix((np.ones(len(near)), near.T), shape=(len(place), len(place)))
+        count, group = connected_components(graph, directed=False)
+        if count <= most:
             break
         cell *= 1.1
     sums = np.zeros((group.max() + 1, 3))

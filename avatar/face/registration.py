@@ -5,6 +5,7 @@ the nearest surface point. numpy, metres, axes of the head frame.
 """
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -15,14 +16,23 @@ from avatar.core import Region
 from avatar.face.rig import AnnyRig, PersonalRig, Piece
 from avatar.face.surface import Surface, rim, vertex_normals
 
-_REACH = (0.03, 0.03, 0.025, 0.02, 0.02, 0.015, 0.015, 0.012, 0.01, 0.01, 0.008, 0.008, 0.006, 0.006, 0.006, 0.006)
-"""Metres within which points find each other, round by round."""
-_RIGID_ROUNDS = 4
-_NOISE, _SHARE = 0.001, 0.15
+_RIGID = (0.03, 0.03, 0.025, 0.02, 0.02)
+_IDENTITY = (0.02, 0.02, 0.015, 0.015, 0.012, 0.012, 0.01, 0.01)
+_SMOOTH = (0.01, 0.008, 0.008, 0.006)
+"""Metres within which points find each other, round by round: pose and size, then identity, then the smooth rest."""
+_NOISE, _SHARE = 0.002, 0.05
 """Metres; and the part of the points that counts as independent."""
-_SIZE = 0.1
-"""Deviation of the logarithm of the other model's size."""
+_SIZE = (0.1, 0.01)
+"""Deviation of the logarithm of the other model's size, before and after Anny's identity takes part in it."""
+_WAVE, _REST = 0.022, 0.004
+"""Length and deviation (metres) of what neither size nor identity explain."""
+_CONTROLS = 700
+"""Points by which that is told."""
 _FACE = (Region.SKIN, Region.BROWS, Region.NOSE, Region.LIPS)
+
+
+_Pose: TypeAlias = tuple[np.ndarray, np.ndarray, float]
+"""Rotation, shift and scale."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,57 +54,107 @@ class Registration:
 def register(
     anny: AnnyRig, vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3"], shift: Float[np.ndarray, "3"]
 ) -> Registration:
-    """Iterated nearest points, from point to plane (Chen and Medioni 1991), over pose, size and Anny's identity.
+    """Iterated nearest points, from point to plane (Chen and Medioni 1991).
+
+    First over pose and size, then over Anny's identity as well, then over a smooth displacement of what remains.
 
     Args:
         shift: first guess of where the model's origin lies, to about 2 cm; its axes turn by 20 degrees at most.
     """
+    other = _Other(vertices, faces)
     chosen = _face_points(anny)
     modes = anny.modes[:, chosen].double().numpy()
-    edge = rim(faces, len(vertices))
-    rotation, scale, identity = np.eye(3), 1.0, np.zeros(len(modes))
-    error = 1.0
-    for step, reach in enumerate(_REACH):
-        moved = scale * vertices @ rotation.T + shift
-        mine = anny.neutral(torch.from_numpy(identity).float()).double().numpy()
+    pose, identity = (np.eye(3), np.asarray(shift, np.float64), 1.0), np.zeros(len(modes))
+    offsets = np.zeros(anny.mean.shape)
+    for step, reach in enumerate((*_RIGID, *_IDENTITY)):
+        rigid = step < len(_RIGID)
+        matched = other.matched(pose, (anny, identity, offsets), chosen, reach)
+        if (matched[3] > 0).sum() < 50:
+            break
+        free = modes[:0] if rigid else modes
+        turn, move, grow, change = _solve(matched, free, identity, _SIZE[0] if rigid else _SIZE[1])
+        pose = _moved(pose, matched[0][matched[3] > 0].mean(0), (turn, move, grow))
+        identity[: len(change)] += change
+    every = chosen[:: max(len(chosen) // _CONTROLS, 1)]
+    for reach in _SMOOTH:
+        matched = other.matched(pose, (anny, identity, offsets), every, reach)
+        if (matched[3] > 0).sum() < 50:
+            break
+        offsets = _smooth_rest(matched, _neutral(anny, identity), every, offsets)
+    gaps = other.matched(pose, (anny, identity, offsets), chosen, np.inf)
+    person = anny.personal(torch.from_numpy(identity).float(), torch.from_numpy(offsets).float())
+    error = float(np.median(np.abs(gaps[4]))) if len(gaps[4]) else 1.0
+    return Registration(rotation=pose[0], shift=pose[1], scale=pose[2], person=person, error=error)
+
+
+def _neutral(anny: AnnyRig, identity: Float[np.ndarray, "i"]) -> Float[np.ndarray, "v 3"]:
+    return anny.neutral(torch.from_numpy(identity).float()).double().numpy()
+
+
+class _Other:
+    """The model that Anny is laid over."""
+
+    def __init__(self, vertices: np.ndarray, faces: np.ndarray) -> None:
+        self._vertices, self._faces, self._edge = vertices, faces, rim(faces, len(vertices))
+
+    def matched(
+        self, pose: _Pose, head: tuple[AnnyRig, np.ndarray, np.ndarray], chosen: Int[np.ndarray, "n"], reach: float
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Its points nearest to Anny's, their normals, how far Anny is outside (m), weights, distances off rims."""
+        anny, identity, offsets = head
+        rotation, shift, scale = pose
+        mine = _neutral(anny, identity) + offsets
         normals = vertex_normals(mine, anny.faces.numpy())[chosen]
-        surface = Surface(moved, faces)
+        surface = Surface(scale * self._vertices @ rotation.T + shift, self._faces)
         found = surface.nearest(mine[chosen], normals)
         toward = surface.normal(found.triangle)
-        off_rim = ~edge[faces[found.triangle]].any(1)
-        good = (found.distance < reach) & off_rim & ((toward * normals).sum(1) > 0.5)
-        error = float(np.median(found.distance[off_rim])) if off_rim.any() else 1.0
-        if good.sum() < 50:
-            break
+        inner = ~self._edge[self._faces[found.triangle]].any(1)
+        good = (found.distance < reach) & inner & ((toward * normals).sum(1) > 0.5)
         gap = ((mine[chosen] - found.point) * toward).sum(1)
         weight = good / np.maximum(np.abs(gap) / (2 * _NOISE), 1)
-        free = modes if step >= _RIGID_ROUNDS else modes[:0]
-        turn, move, grow, change = _solve((found.point, toward, gap, weight), free, identity)
-        centre = found.point[good].mean(0)
-        delta = np.exp(grow) * Rotation.from_rotvec(turn).as_matrix()
-        shift = delta @ (shift - centre) + centre + move
-        rotation, scale = Rotation.from_rotvec(turn).as_matrix() @ rotation, scale * float(np.exp(grow))
-        identity[: len(change)] += change
-        identity = identity.clip(-3, 3)
-    person = anny.personal(torch.from_numpy(identity).float())
-    return Registration(rotation=rotation, shift=shift, scale=scale, person=person, error=error)
+        return found.point, toward, gap, weight, found.distance[inner]
+
+
+def _moved(pose: _Pose, centre: np.ndarray, step: tuple[np.ndarray, np.ndarray, float]) -> _Pose:
+    """Turned and grown about `centre`, then moved."""
+    rotation, shift, scale = pose
+    turn, growth = Rotation.from_rotvec(step[0]).as_matrix(), float(np.exp(step[2]))
+    return turn @ rotation, growth * turn @ (shift - centre) + centre + step[1], scale * growth
+
+
+def _smooth_rest(
+    matched: tuple[np.ndarray, ...], surface: Float[np.ndarray, "v 3"], chosen: np.ndarray, now: np.ndarray
+) -> Float[np.ndarray, "v 3"]:
+    """Displacements (metres) of all of Anny's vertices, a Gaussian process that is seen along the normals."""
+    _, toward, gap, weight, _ = matched
+    use = weight > 0
+    at, normal = surface[chosen[use]], toward[use]
+    wanted = (now[chosen[use]] * normal).sum(1) - gap[use]
+
+    def kernel(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        squared = (a * a).sum(1)[:, None] + (b * b).sum(1) - 2 * a @ b.T
+        return _REST**2 * np.exp(-squared.clip(0) / (2 * _WAVE**2))
+
+    noise = np.diag(0.0005**2 / weight[use])
+    force = np.linalg.solve(kernel(at, at) * (normal @ normal.T) + noise, wanted)
+    return kernel(surface, at) @ (normal * force[:, None])
 
 
 def _solve(
-    matched: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray], modes: np.ndarray, now: np.ndarray
+    matched: tuple[np.ndarray, ...], modes: np.ndarray, now: np.ndarray, size: float
 ) -> tuple[np.ndarray, np.ndarray, float, np.ndarray]:
     """Turn, move and growth of the model about its matched points' centre, and change of Anny's identity.
 
     Args:
         matched: points of the model, their normals, how far Anny lies outside of each (metres), and weights.
     """
-    points, toward, gap, weight = matched
+    points, toward, gap, weight, _ = matched
     arm = points - points[weight > 0].mean(0)
     by_pose = -np.concatenate([np.cross(arm, toward), toward, (arm * toward).sum(1, keepdims=True)], 1)
     by_mode = np.einsum("kni,ni->nk", modes, toward)
     matrix = np.concatenate([by_pose, by_mode], 1)
     information = weight * _SHARE / _NOISE**2
-    prior = np.concatenate([np.full(3, 0.2**-2), np.full(3, 0.05**-2), [_SIZE**-2], np.ones(len(modes))])
+    prior = np.concatenate([np.full(3, 0.2**-2), np.full(3, 0.05**-2), [size**-2], np.ones(len(modes))])
     pull = matrix.T @ (information * gap)
     pull[7:] += now[: len(modes)]
     step = -np.linalg.solve((matrix * information[:, None]).T @ matrix + np.diag(prior), pull)
