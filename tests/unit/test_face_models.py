@@ -9,13 +9,14 @@ import torch
 from scipy.io import savemat
 from scipy.spatial.transform import Rotation
 
-from avatar.core import MotionSequence, Region
+from avatar.core import Camera, FaceTrack, MotionSequence, Region
 from avatar.errors import InputError
 from avatar.face.arkit import INDEX
 from avatar.face.bfm import read_bfm, thinned
 from avatar.face.flame import read_embedding, read_flame
 from avatar.face.gaze import with_looks
 from avatar.face.morphable import MorphableModel, MorphableRig, as_rig
+from avatar.face.torso import follow_torso
 from avatar.face.tracking import fit
 from tests import face_files
 from tests.face_files import Drawn
@@ -295,3 +296,28 @@ def test_thinning_keeps_points_of_the_file_and_lips_apart(basel):
     assert {tuple(p) for p in few.mean.round(9)} <= {tuple(p) for p in model.mean.round(9)}
     jaw = few.expressions[INDEX["jawOpen"]][few.faces]
     assert np.ptp(jaw[..., 1], axis=1).max() < 0.6 * few.expressions[INDEX["jawOpen"]][:, 1].max()
+
+
+def test_a_mask_without_a_torso_keeps_its_track_as_it_is(basel):
+    person = basel.rig.personal(torch.zeros(basel.rig.identity_size))
+    count = 3
+    motion = MotionSequence(
+        expression=torch.zeros(count, 52),
+        T_world_head=torch.eye(4).repeat(count, 1, 1),
+        neck=torch.zeros(count, 3),
+        gaze=torch.zeros(count, 2, 2),
+        fps=25.0,
+    )
+    camera = Camera(T_world_camera=torch.eye(4), focal=(300.0, 300.0), center=(64.0, 64.0), size=(128, 128))
+    track = FaceTrack(
+        motion=motion,
+        identity=torch.zeros(basel.rig.identity_size),
+        camera=camera,
+        landmarks_px=torch.zeros(count, 478, 2),
+        confidence=torch.ones(count),
+    )
+
+    def never(index: int) -> np.ndarray:
+        raise AssertionError(f"frame {index} was looked at")
+
+    assert follow_torso(track, person, never, never) is track
