@@ -143,7 +143,7 @@ def as_rig(model: MorphableModel, anny: AnnyRig, embedding: Embedding | None = N
     near = _on_anny(model, anny, registration)
     carried = _carried(registration, near, model)
     actions, explained = _native_actions(model, carried, _regions(model, anny, near))
-    return _assembled(model, anny, registration, near, (actions, explained, embedding))
+    return _assembled(model, anny, registration, (actions, explained, embedding))
 
 
 def _first_shift(model: MorphableModel, anny: AnnyRig) -> Float[np.ndarray, "3"]:
@@ -155,8 +155,11 @@ def _first_shift(model: MorphableModel, anny: AnnyRig) -> Float[np.ndarray, "3"]
 def _on_anny(model: MorphableModel, anny: AnnyRig, registration: Registration) -> Nearest:
     """The nearest point of the laid over Anny head for each vertex."""
     placed = registration.to_anny(model.mean)
-    surface = Surface(registration.person.neutral.double().numpy(), anny.faces.numpy(), allowed=outer_pieces(anny))
-    return surface.nearest(placed, vertex_normals(placed, model.faces))
+    return _surface(anny, registration).nearest(placed, vertex_normals(placed, model.faces))
+
+
+def _surface(anny: AnnyRig, registration: Registration) -> Surface:
+    return Surface(registration.person.neutral.double().numpy(), anny.faces.numpy(), allowed=outer_pieces(anny))
 
 
 def _carried(registration: Registration, near: Nearest, model: MorphableModel) -> Float[np.ndarray, "52 v 3"]:
@@ -174,6 +177,18 @@ def _regions(model: MorphableModel, anny: AnnyRig, near: Nearest) -> UInt8[np.nd
     assert model.joints is not None
     regions = anny.regions.numpy()[near.triangle].copy()
     regions[model.joints.eye_weights.max(1) > 0.5] = int(Region.EYES)
+    return regions
+
+
+def _face_regions(model: MorphableModel, anny: AnnyRig, registration: Registration) -> UInt8[np.ndarray, "f"]:
+    """Of the triangles, by their centres."""
+    corners = registration.to_anny(model.mean)[model.faces]
+    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-15)
+    found = _surface(anny, registration).nearest(corners.mean(1), normals)
+    regions = anny.regions.numpy()[found.triangle].copy()
+    assert model.joints is not None
+    regions[(model.joints.eye_weights[model.faces].max(2) > 0.5).all(1)] = int(Region.EYES)
     return regions
 
 
@@ -205,7 +220,6 @@ def _assembled(
     model: MorphableModel,
     anny: AnnyRig,
     registration: Registration,
-    near: Nearest,
     found: tuple[np.ndarray, dict[str, float], Embedding | None],
 ) -> MorphableRig:
     """Everything in the head frame: axes of the Anny head, origin at the skull's joint, the model's own size."""
@@ -214,7 +228,6 @@ def _assembled(
     assert joints is not None
     origin = joints.pivots_mean[0]
     moved = joints.pivots_modes[:, :1]
-    regions = _regions(model, anny, near)[model.faces]
     tensors = {
         "mean": (model.mean - origin) @ turn,
         "modes": (model.modes - moved) @ turn,
@@ -226,8 +239,8 @@ def _assembled(
         "uv": _around(registration.to_anny(model.mean), model.faces),
     }
     floats = {name: torch.from_numpy(np.ascontiguousarray(value)).float() for name, value in tensors.items()}
-    middle = np.where(regions[:, 1] == regions[:, 2], regions[:, 1], regions[:, 0])  # what two of three corners are
-    whole = {"faces": torch.from_numpy(model.faces).long(), "regions": torch.from_numpy(middle.astype(np.uint8))}
+    regions = _face_regions(model, anny, registration)
+    whole = {"faces": torch.from_numpy(model.faces).long(), "regions": torch.from_numpy(regions)}
     table = _embedded(_landmarks(model, anny, registration), embedding)
     if not table.usable[list(_CORNERS)].all():
         raise InputError(f"{model.name}: the corners of its eyes and its nose were not found; give the published file")
