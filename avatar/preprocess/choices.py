@@ -40,10 +40,10 @@ class _Given:
 
 
 def tools_for(config: PreprocessConfig, sink: Sink) -> Tools:
-    """The tools that a user has chosen. Large files are read when they are first needed.
+    """The tools that a user has chosen.
 
     Raises:
-        InputError: if a choice is unknown or its file is missing.
+        InputError: if a choice is unknown, or its file missing or unusable.
     """
     tools = Tools()
     landmarks = Path(config.rig_landmarks).expanduser() if config.rig_landmarks else None
@@ -96,10 +96,11 @@ def _morphable(given: _Given, tools: Tools, files: tuple[Path, Path | None], rea
     from avatar.face.rig import AnnyRig
 
     file, landmarks = files
+    model, embedding = read(file), read_embedding(landmarks) if landmarks else None  # a wrong file is told at once
 
     @cache
     def family() -> Any:
-        rig = as_rig(read(file), AnnyRig.load(), read_embedding(landmarks) if landmarks else None)
+        rig = as_rig(model, AnnyRig.load(), embedding)
         own = sum(share >= rig.NATIVE for share in rig.explained.values())
         given.sink(Notice(message=f"{file.name}: {own} of 52 actions are its own, the others are carried over"))
         return rig

@@ -50,7 +50,7 @@ def test_another_rig_runs_tracking_again_and_says_what_is_its_own(basel_file, tm
     assert changed(config) == {"track"}
     heard: list[Event] = []
     tools = tools_for(config, heard.append)
-    assert heard == []  # large files are read when they are needed
+    assert heard == []  # the rig is made when it is needed
     rig = tools.family()
     assert tools.family() is rig
     assert rig.personal(rig.sample(1, seed=1)[0]).actions.shape[0] == len(INDEX)
@@ -104,6 +104,14 @@ def test_a_wrong_choice_is_told_with_what_there_is(choice, said):
     with pytest.raises(InputError) as caught:
         tools_for(PreprocessConfig(**choice), lambda event: None)
     assert said in str(caught.value)
+
+
+def test_an_unusable_file_is_told_before_anything_runs(tmp_path):
+    path = tmp_path / "generic_model.pkl"
+    path.write_bytes(b"no model")
+    for choice in (f"flame:{path}", f"bfm:{path}"):
+        with pytest.raises(InputError, match=r"generic_model\.pkl"):
+            tools_for(PreprocessConfig(rig=choice), lambda event: None)
 
 
 def test_without_a_network_the_landmarkers_model_is_asked_for_by_name(monkeypatch, tmp_path):
