@@ -9,22 +9,25 @@ from avatar.events import Sink
 
 if TYPE_CHECKING:
     from avatar.drive.render import Shot
+    from avatar.preprocess.config import PreprocessConfig
 
 
-def build(video: Path, out: Path, *, recipe: str, size: int, sink: Sink, truth: Path | None = None) -> None:
+def build(
+    video: Path, out: Path, *, recipe: str, config: "PreprocessConfig", sink: Sink, truth: Path | None = None
+) -> None:
     """Video to workspace, workspace to avatar, avatar to report; a drawn speaker's `truth` is scored too."""
-    preprocess_video(video, out, size=size, sink=sink)
+    preprocess_video(video, out, config, sink)
     train_workspace(out, recipe=recipe, sink=sink)
     evaluate_workspace(out, copy_to=None, sink=sink, truth=truth)
 
 
-def preprocess_video(video: Path, out: Path, *, size: int, sink: Sink) -> None:
+def preprocess_video(video: Path, out: Path, config: "PreprocessConfig", sink: Sink) -> None:
     """Everything that is known of the person, on disk."""
-    from avatar.preprocess import PreprocessConfig, preprocess
+    from avatar.preprocess import preprocess
 
-    if not 128 <= size <= 2048:
-        raise InputError(f"--size {size}: choose 128 to 2048 pixels")
-    preprocess(video, out, PreprocessConfig(size=size), sink=sink)
+    if not 128 <= config.size <= 2048:
+        raise InputError(f"--size {config.size}: choose 128 to 2048 pixels")
+    preprocess(video, out, config, sink=sink)
 
 
 def train_workspace(workspace: Path, *, recipe: str, sink: Sink) -> None:
@@ -73,10 +76,12 @@ def demo(out: Path, *, seconds: float, size: int, recipe: str, sink: Sink) -> No
         InputError: when the folder cannot be written or the voice is missing.
     """
     from avatar.drive.render import Shot
+    from avatar.preprocess import PreprocessConfig
     from avatar.synthetic.clip import ClipSettings, write_clip
 
     drawn = write_clip(out / "speaker", ClipSettings(seconds=seconds, size=size), workers=_cores(), sink=sink)
-    build(drawn.video, out / "me", recipe=recipe, size=size, sink=sink, truth=out / "speaker")
+    config = PreprocessConfig(size=size)
+    build(drawn.video, out / "me", recipe=recipe, config=config, sink=sink, truth=out / "speaker")
     assert drawn.hello is not None
     for name, camera in (("talking.mp4", "front"), ("orbit.mp4", "orbit")):
         drive_avatar(out / "me" / "avatar", drawn.hello, out / name, shot=Shot(camera=camera), seed=0, sink=sink)

@@ -6,13 +6,16 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 from tyro.conf import Positional, arg
 
 from avatar.console import Console
 from avatar.errors import InputError
+
+if TYPE_CHECKING:
+    from avatar.preprocess import PreprocessConfig
 
 Output = Annotated[Path, arg(aliases=["-o"])]
 Recipe = Literal["gaussian/base", "gaussian/fast", "gaussian/smoke"]
@@ -30,11 +33,19 @@ class Build:
     """base takes minutes, fast less, smoke only shows that everything works."""
     size: int = 512
     """Longest side of the working picture in pixels."""
+    rig: str = "anny"
+    """Head model: anny, or flame:FILE or bfm:FILE from a file that you have (docs/face-models.md)."""
+    rig_landmarks: str = ""
+    """With FLAME: its mediapipe_landmark_embedding.npz; without it landmarks are carried over from anny."""
+    detector: str = "mediapipe"
+    """Landmarks by mediapipe, face-landmarker (downloads 4 MB once; or face-landmarker:FILE) or face-alignment."""
+    parser: str = "rig"
+    """Regions by rig, or by a network: bisenet:FILE.onnx."""
 
     def run(self, console: Console) -> None:
         from avatar.build import build
 
-        build(self.video, self.out, recipe=self.recipe, size=self.size, sink=console)
+        build(self.video, self.out, recipe=self.recipe, config=_preprocessing(self), sink=console)
         _say(f"avatar: {self.out / 'avatar'}\nreport: {self.out / 'report' / 'index.html'}")
 
 
@@ -48,11 +59,19 @@ class Preprocess:
     """The workspace folder."""
     size: int = 512
     """Longest side of the working picture in pixels."""
+    rig: str = "anny"
+    """Head model: anny, or flame:FILE or bfm:FILE from a file that you have (docs/face-models.md)."""
+    rig_landmarks: str = ""
+    """With FLAME: its mediapipe_landmark_embedding.npz; without it landmarks are carried over from anny."""
+    detector: str = "mediapipe"
+    """Landmarks by mediapipe, face-landmarker (downloads 4 MB once; or face-landmarker:FILE) or face-alignment."""
+    parser: str = "rig"
+    """Regions by rig, or by a network: bisenet:FILE.onnx."""
 
     def run(self, console: Console) -> None:
         from avatar.build import preprocess_video
 
-        preprocess_video(self.video, self.out, size=self.size, sink=console)
+        preprocess_video(self.video, self.out, _preprocessing(self), console)
         _say(f"workspace: {self.out}")
 
 
@@ -176,6 +195,18 @@ class Doctor:
 
         findings = doctor.examine()
         _say(json.dumps(doctor.as_json(findings), indent=1) if self.json else doctor.as_text(findings))
+
+
+def _preprocessing(command: Build | Preprocess) -> "PreprocessConfig":
+    from avatar.preprocess import PreprocessConfig
+
+    return PreprocessConfig(
+        size=command.size,
+        rig=command.rig,
+        rig_landmarks=command.rig_landmarks,
+        detector=command.detector,
+        parser=command.parser,
+    )
 
 
 Command = Build | Preprocess | Train | Evaluate | Drive | Export | Demo | Doctor

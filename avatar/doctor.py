@@ -14,7 +14,7 @@ _PARTS = {
     "espeakng-loader": ("demo", "the demo's voice"),
     "anny": ("bake", "baking the head model again (the baked one is included)"),
 }
-_ACCELERATORS = ("gsplat", "nerfacc", "tinycudann", "pytorch3d", "face-alignment", "viser")
+_ACCELERATORS = ("gsplat", "nerfacc", "tinycudann", "pytorch3d", "face-alignment", "h5py", "onnxruntime", "viser")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -63,6 +63,9 @@ class FollowedPerson:
 class AbstractLandmarkDetector(ABC):
     """Follows faces through the frames of one clip, in order."""
 
+    seen: Bool[np.ndarray, "478"] = np.ones(COUNT, bool)
+    """Which points are evidence; the others are filled in and must not be believed."""
+
     @abstractmethod
     def detect(self, frame: UInt8[np.ndarray, "h w 3"], seconds: float) -> list[FaceLandmarks]:
         """The faces of one frame at its time in the clip, largest first; empty where there is none."""
@@ -79,7 +82,7 @@ _redirecting = threading.RLock()
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """MediaPipe's native code logs to file descriptor 2 whatever the log level is; one thread at a time turns it."""
     with _redirecting:
         saved, sink = os.dup(2), os.open(os.devnull, os.O_WRONLY)
@@ -94,7 +97,7 @@ def _quiet() -> Iterator[None]:
 
 def _process(graph: Any, picture: np.ndarray) -> Any:
     """The graph's answer. Its nodes start, and log, on their own threads at whichever picture first reaches them."""
-    with _quiet():
+    with quiet():
         return graph.process(picture)
 
 
@@ -113,7 +116,7 @@ class MediapipeDetector(AbstractLandmarkDetector):
     def __init__(self, faces: int = 2) -> None:
         from mediapipe.python.solutions import face_detection, face_mesh
 
-        with _quiet():
+        with quiet():
             options = {"max_num_faces": faces, "refine_landmarks": True}
             self._mesh: Any = face_mesh.FaceMesh(static_image_mode=False, **options)
             self._single: Any = face_mesh.FaceMesh(static_image_mode=True, max_num_faces=1, refine_landmarks=True)
@@ -153,7 +156,7 @@ class MediapipeDetector(AbstractLandmarkDetector):
 
     def _restart(self, window: tuple[int, int, int] | None) -> None:
         if not self._fresh:
-            with _quiet():
+            with quiet():
                 self._mesh.reset()
                 _warm(self._mesh)
         self._window, self._fresh = window, True
@@ -223,7 +226,7 @@ class PersonSegmenter:
     def __init__(self) -> None:
         from mediapipe.python.solutions import selfie_segmentation
 
-        with _quiet():
+        with quiet():
             self._graph: Any = selfie_segmentation.SelfieSegmentation(model_selection=0)
             _warm(self._graph)
 

@@ -29,6 +29,8 @@ _NEAR_VERTICES = 60
 _LEAST_SHARE = 0.5
 """With fewer of the frames followed, the torso is left to head and neck."""
 _FARTHEST_M, _STEEPEST = 0.12, 0.2
+_TORSO = 0.9
+"""Weight from which a vertex goes with the torso alone."""
 
 Picture = Callable[[int], UInt8[np.ndarray, "h w 3"]]
 Mask = Callable[[int], UInt8[np.ndarray, "h w"]]
@@ -52,8 +54,11 @@ def follow_torso(
         segments: ids of the frames between cuts; nothing is followed or smoothed from one to the next.
 
     Returns:
-        The track with `torso` and the tilt of `neck` as seen; unchanged where the clothes show too little to follow.
+        The track with `torso` and the tilt of `neck` as seen; unchanged where the clothes show too little to follow,
+        or the rig is a mask without a torso.
     """
+    if not (rig.skin[:, 2] > _TORSO).any():
+        return track
     reference = _reference(track)
     corners = _corners(track, reference, frame(reference), mask(reference))
     if len(corners) < _LEAST_CORNERS:
@@ -168,7 +173,7 @@ def _tilted(track: FaceTrack, tilt: Float[np.ndarray, "t"]) -> FaceTrack:
 
 def _near(track: FaceTrack, rig: PersonalRig, reference: int, center: Float[np.ndarray, "2"]) -> PersonalRig:
     """The part of the rig's torso that lies at the corners: what is compared with their path."""
-    torso = (rig.skin[:, 2] > 0.9).nonzero()[:, 0]
+    torso = (rig.skin[:, 2] > _TORSO).nonzero()[:, 0]
     pixels = track.camera.project(rig.posed(track.motion.frame(reference))[torso])
     away = (pixels - torch.from_numpy(center).to(pixels)).norm(dim=1)
     chosen = torso[away.argsort()[:_NEAR_VERTICES]]

@@ -23,7 +23,7 @@ from avatar.face.solver_shape import ShapeKernel, Static
 from avatar.face.solver_shared import FocalPrior, Shared, SharedSolver, spread_frames
 from avatar.face.track_io import load_track, save_track
 
-__all__ = ["fit", "load_track", "save_track"]
+__all__ = ["Footage", "fit", "load_track", "save_track"]
 
 _STAGE = "track"
 _SHARED_FRAMES, _SHARED_ROUNDS = 32, (6, 3, 2, 2)
@@ -42,6 +42,16 @@ _SLIP = 0.06
 """Mean error of the points, in eye distances, from which a frame counts as slipped."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Footage:
+    """What is known of a clip beside its points."""
+
+    segments: Int[np.ndarray, "t"] | None = None
+    """Ids of the frames between cuts, over which motion is not smoothed; None is one take."""
+    seen: Bool[np.ndarray, "478"] | None = None
+    """Points that the detector tells, the others have no weight; None is all."""
+
+
 def fit(
     landmarks_px: Float[np.ndarray, "t 478 2"],
     confidence: Float[np.ndarray, "t"],
@@ -49,8 +59,8 @@ def fit(
     size: tuple[int, int],
     *,
     fps: float,
+    footage: Footage = Footage(),
     sink: Sink = silent,
-    segments: Int[np.ndarray, "t"] | None = None,
 ) -> tuple[FaceTrack, PersonalRig]:
     """Follow a head through a clip: identity, focal length, pose, expression, gaze, neck, personal shape.
 
@@ -59,16 +69,14 @@ def fit(
     Args:
         landmarks_px: the same person's in each frame; anything where confidence is 0.
         size: height and width of the frames.
-        segments: ids of the frames between cuts; motion is not smoothed from one to the next.
+        footage: what else is known of the frames and points.
 
     Raises:
         InputError: if fewer than 2 frames show a face that the rig can follow.
     """
     if (np.asarray(confidence) > 0).sum() < 2:
         raise InputError("the clip: a face in fewer than 2 frames; film the head upright and well lit")
-    tracker = _Tracker(np.asarray(landmarks_px), np.asarray(confidence), rig, size, fps)
-    tracker.segments = segments
-    return tracker.run(sink)
+    return _Tracker(np.asarray(landmarks_px), np.asarray(confidence), (rig, footage), size, fps).run(sink)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,15 +90,19 @@ class _Result:
 class _Tracker:
     """One clip's fit, step by step."""
 
-    segments: Int[np.ndarray, "t"] | None = None
-    """Ids of the frames between cuts."""
-
     def __init__(
-        self, landmarks_px: np.ndarray, confidence: np.ndarray, rig: AbstractRig, size: tuple[int, int], fps: float
+        self,
+        landmarks_px: np.ndarray,
+        confidence: np.ndarray,
+        rig_footage: tuple[AbstractRig, Footage],
+        size: tuple[int, int],
+        fps: float,
     ):
+        rig, footage = rig_footage
+        self.segments = footage.segments
         self.landmarks_px, self.confidence = np.nan_to_num(landmarks_px), confidence.astype(np.float64)
         self._rig, self._size, self._fps = rig, size, fps
-        self._kept, sigma = _points(rig)
+        self._kept, sigma = _points(rig, footage.seen)
         self._noise = Noise(information=USUAL, sigma=sigma)
         largest = max(size)
         self._focal = FocalPrior(focal=2.5 * largest, low=1.1 * largest, high=9.0 * largest)
@@ -218,9 +230,12 @@ class _Tracker:
         return track, result.person
 
 
-def _points(rig: AbstractRig) -> tuple[Int[np.ndarray, "l"], Float[np.ndarray, "l"]]:
+def _points(
+    rig: AbstractRig, seen: Bool[np.ndarray, "478"] | None
+) -> tuple[Int[np.ndarray, "l"], Float[np.ndarray, "l"]]:
     """The detector's points that are used, and the deviation of each over a clip (eye distances)."""
-    kept = np.flatnonzero(rig.landmarks.usable.numpy())
+    usable = rig.landmarks.usable.numpy()
+    kept = np.flatnonzero(usable if seen is None else usable & seen)
     sigma = 0.4 * rig.landmarks.sigma.double().numpy()
     sharp = np.concatenate(
         [a.ravel() for a in (lids.UPPER_LIDS, lids.LOWER_LIDS, lids.UPPER_INNER, lids.LOWER_INNER, lids.OUTER_LIPS)]

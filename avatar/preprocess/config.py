@@ -15,3 +15,11 @@ class PreprocessConfig:
     """Smallest height of the face, forehead to chin, in pixels of the film."""
     min_seconds: float = 2.0
     """Shortest material to work from."""
+    rig: str = "anny"
+    """Head model: anny, flame:FILE or bfm:FILE."""
+    rig_landmarks: str = ""
+    """File of a FLAME that says where MediaPipe's landmarks are on it; without it they are carried over from anny."""
+    detector: str = "mediapipe"
+    """Finder of landmarks: mediapipe, face-landmarker (its model is downloaded once, or :FILE), face-alignment."""
+    parser: str = "rig"
+    """What tells hair from skin: rig, or bisenet:FILE (an ONNX network)."""

@@ -23,16 +23,19 @@ def preprocess(
 
     Args:
         workspace: folder; made when missing.
-        tools: detector, segmenter, tracker and offset estimator to use instead of the usual ones.
+        tools: detector, segmenter, tracker and so on to use instead of those that `config` names.
 
     Raises:
         InputError: when the film cannot be used or the folder not be written; the message says what to do.
     """
+    from avatar.preprocess.choices import tools_for
     from avatar.preprocess.steps import Steps
 
+    config = config or PreprocessConfig()
+    tools = tools or tools_for(config, sink)
     existed = Path(workspace).exists()
     folder = Workspace.create(Path(workspace), Path(video))
-    steps = Steps(video=Path(video), config=config or PreprocessConfig(), tools=tools or Tools())
+    steps = Steps(video=Path(video), config=config, tools=tools)
     try:
         run_stages(steps.stages(), folder, sink)
     finally:

@@ -10,10 +10,9 @@ import torch
 
 from avatar.core import Clip, FaceTrack
 from avatar.errors import InputError
-from avatar.face.parsing import Parser
 from avatar.face.rig import PersonalRig
 from avatar.face.torso import follow_torso
-from avatar.face.tracking import load_track, save_track
+from avatar.face.tracking import Footage, load_track, save_track
 from avatar.media import Workspace, is_silent, open_clip, read_audio, replacing, write_image
 from avatar.preprocess.background import Background, opencv_on_one_thread
 from avatar.preprocess.config import PreprocessConfig
@@ -40,7 +39,7 @@ class Steps:
     def stages(self) -> list[Stage]:
         """In the order of running."""
         amounts = {"min_seconds": self.config.min_seconds}
-        faces = {"min_face_px": self.config.min_face_px}
+        faces = {"min_face_px": self.config.min_face_px, **self._key("detector")}
         track = ("track.safetensors", "rig.safetensors")
         return [
             Stage(
@@ -63,6 +62,7 @@ class Steps:
                 run=self.track,
                 inputs=("landmarks.safetensors", "frames", "masks"),
                 outputs=track,
+                config=self._key("rig"),
                 version=3,
             ),
             Stage(
@@ -70,6 +70,7 @@ class Steps:
                 run=self.parse,
                 inputs=("frames", "masks", *track),
                 outputs=("parsing", "alpha", "plate.png"),
+                config=self._key("parser"),
             ),
             Stage(
                 name="audio",
@@ -95,6 +96,10 @@ class Steps:
                 name="voice", run=learn_voice, inputs=("track.safetensors", "audio.wav", "split.json"), outputs=(STYLE,)
             ),
         ]
+
+    def _key(self, tool: str) -> dict[str, str]:
+        """Of a tool that was chosen; the usual one has none, so that old folders stay up to date."""
+        return {tool: self.tools.keys[tool]} if tool in self.tools.keys else {}
 
     def decode(self, run: Run) -> Mapping[str, Any]:
         """Film to working frames around the person."""
@@ -166,6 +171,8 @@ class Steps:
             "covered": torch.from_numpy(watched.covered.astype(np.uint8)),
             "segment": torch.from_numpy(watched.segments.astype(np.int32)),
         }
+        if not detector.seen.all():
+            tensors["seen"] = torch.from_numpy(detector.seen.astype(np.uint8))
         workspace.write_tensors("landmarks.safetensors", tensors, {"fps": repr(workspace.fps)})
         workspace.write_json("shots.json", {"shots": [asdict(shot) for shot in watched.shots]})
         facts = {"found": int((person.confidence > 0).sum()), "crowded": int(person.crowded.sum())}
@@ -201,8 +208,9 @@ class Steps:
         tensors, _ = workspace.tensors("landmarks.safetensors")
         points, confidence = tensors["landmarks_px"].numpy(), tensors["confidence"].numpy()
         rig_family, size, segments = self.tools.family(), workspace.size, tensors["segment"].numpy()
+        footage = Footage(segments=segments, seen=tensors["seen"].numpy() > 0 if "seen" in tensors else None)
         track, rig = self.tools.fit(
-            points, confidence, rig_family, size, fps=workspace.fps, sink=run.sink, segments=segments
+            points, confidence, rig_family, size, fps=workspace.fps, footage=footage, sink=run.sink
         )
         track = follow_torso(track, rig, workspace.frame, workspace.mask, sink=run.sink, segments=segments)
         with replacing(workspace.path("track.safetensors")) as temporary:
@@ -222,8 +230,8 @@ class Steps:
         """Region maps, soft coverage and the clean background."""
         workspace = run.workspace
         track, rig = _tracked(workspace)
-        parser = Parser(rig, track.camera, len(workspace))
-        surveyed, seen = parser.survey_indices, track.confidence > 0
+        parser = self.tools.parser(rig, track.camera, len(workspace))
+        surveyed, seen = list(parser.survey_indices), track.confidence > 0
         total = len(surveyed) + len(workspace)
         for done, index in enumerate(surveyed):
             _report(run, done, total)

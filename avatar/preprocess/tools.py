@@ -1,15 +1,17 @@
 """The parts that look at pictures and sound, in one place, so that others can take theirs."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from avatar.core import AudioTrack, FaceTrack
+from avatar.core import AudioTrack, Camera, FaceTrack
 from avatar.face.landmarks import AbstractLandmarkDetector, MediapipeDetector, PersonSegmenter
+from avatar.face.learned_parsing import ClipParser
+from avatar.face.parsing import Parser
 from avatar.face.rig import AbstractRig, AnnyRig, PersonalRig
 from avatar.face.tracking import fit
 
@@ -63,4 +65,8 @@ class Tools:
     segmenter: Callable[[], Segmenter] = PersonSegmenter
     fit: Callable[..., tuple[FaceTrack, PersonalRig]] = fit
     """As `avatar.face.tracking.fit`."""
+    parser: Callable[[PersonalRig, Camera, int], ClipParser] = Parser
+    """For one clip of so many frames."""
     offset: Callable[[AudioTrack, Mapping[str, Tensor], float], Sync] = estimate_offset
+    keys: Mapping[str, str] = field(default_factory=dict)
+    """By "rig", "detector" and "parser": what tells the chosen one, and its files' contents, from the usual one."""

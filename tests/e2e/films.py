@@ -25,7 +25,7 @@ class Still:
     alpha: np.ndarray
 
 
-def still_fit(points, confidence, family, size, *, fps, sink, segments=None):
+def still_fit(points, confidence, family, size, *, fps, sink, footage):
     """A track that follows only the eyes' place and distance: enough to place the rig, and quick."""
     rig = family.personal(torch.zeros(family.identity_size))
     focal, count = 2.5 * max(size), len(points)

@@ -78,10 +78,17 @@ def watch(drawn: Drawn) -> Watched:
 
 def follow_head(watched: Watched) -> tuple[FaceTrack, PersonalRig]:
     """The usual fit."""
-    from avatar.face.tracking import fit
+    from avatar.face.tracking import Footage, fit
 
     person = watched.person
-    return fit(person.landmarks_px, person.confidence, AnnyRig.load(), SIZE, fps=FPS, segments=watched.segments)
+    return fit(
+        person.landmarks_px,
+        person.confidence,
+        AnnyRig.load(),
+        SIZE,
+        fps=FPS,
+        footage=Footage(segments=watched.segments),
+    )
 
 
 def rotation_error(track: FaceTrack, drawn: Drawn) -> np.ndarray:
