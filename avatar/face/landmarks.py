@@ -3,8 +3,7 @@
 import os
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,26 +65,38 @@ class AbstractLandmarkDetector(ABC):
         """Free what the detector holds."""
 
 
-_redirecting = threading.RLock()
+class _Quiet:
+    """MediaPipe's native code logs to file descriptor 2 whatever the log level is.
+
+    The first thread that enters turns it away and the last one that leaves turns it back, so that detector and
+    segmenter work side by side.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._inside, self._saved = threading.Lock(), 0, -1
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                self._saved, sink = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+                os.dup2(sink, 2)
+                os.close(sink)
+            self._inside += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                os.dup2(self._saved, 2)
+                os.close(self._saved)
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """MediaPipe's native code logs to file descriptor 2 whatever the log level is; one thread at a time turns it."""
-    with _redirecting:
-        saved, sink = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-        try:
-            os.dup2(sink, 2)
-            yield
-        finally:
-            os.dup2(saved, 2)
-            os.close(saved)
-            os.close(sink)
+_silence = _Quiet()
 
 
 def _process(graph: Any, picture: np.ndarray) -> Any:
     """The graph's answer. Its nodes start, and log, on their own threads at whichever picture first reaches them."""
-    with _quiet():
+    with _silence:
         return graph.process(picture)
 
 
@@ -104,7 +115,7 @@ class MediapipeDetector(AbstractLandmarkDetector):
     def __init__(self, faces: int = 2) -> None:
         from mediapipe.python.solutions import face_detection, face_mesh
 
-        with _quiet():
+        with _silence:
             options = {"max_num_faces": faces, "refine_landmarks": True}
             self._mesh: Any = face_mesh.FaceMesh(static_image_mode=False, **options)
             self._single: Any = face_mesh.FaceMesh(static_image_mode=True, max_num_faces=1, refine_landmarks=True)
@@ -141,7 +152,7 @@ class MediapipeDetector(AbstractLandmarkDetector):
 
     def _restart(self, window: tuple[int, int, int] | None) -> None:
         if not self._fresh:
-            with _quiet():
+            with _silence:
                 self._mesh.reset()
                 _warm(self._mesh)
         self._window, self._fresh = window, True
@@ -211,7 +222,7 @@ class PersonSegmenter:
     def __init__(self) -> None:
         from mediapipe.python.solutions import selfie_segmentation
 
-        with _quiet():
+        with _silence:
             self._graph: Any = selfie_segmentation.SelfieSegmentation(model_selection=0)
             _warm(self._graph)
 

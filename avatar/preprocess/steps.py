@@ -10,6 +10,7 @@ import torch
 
 from avatar.core import Clip, FaceTrack
 from avatar.errors import InputError
+from avatar.face.ahead import read_ahead
 from avatar.face.landmarks import FaceLandmarks, FollowedPerson, follow
 from avatar.face.parsing import Parser
 from avatar.face.rig import PersonalRig
@@ -140,9 +141,8 @@ class Steps:
 
         try:
             with Background() as background:
-                for index in range(len(workspace)):
+                for index, frame in read_ahead(workspace.frame, range(len(workspace))):
                     _report(run, index, len(workspace))
-                    frame = workspace.frame(index)
                     if not (run.resumes and workspace.picture_path("masks", index).exists()):
                         background.submit(segment, index, frame)
                     found.append(detector.detect(frame, index / workspace.fps))

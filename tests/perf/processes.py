@@ -1,5 +1,6 @@
 """Run a command and know its wall time and the peak memory of it and all its children (Linux, /proc)."""
 
+import os
 import subprocess
 import sys
 import time
@@ -41,6 +42,12 @@ def run(command: Sequence[str], *, cwd: Path | None = None, env: Mapping[str, st
         peak_mb=peak * 1024 / 1e6,
         code=process.returncode,
     )
+
+
+def resident_bytes(pid: int | None = None) -> int:
+    """Resident memory of a process (this one by default) and all its descendants, now."""
+    root = os.getpid() if pid is None else pid
+    return 1024 * sum(_kilobytes(each, "VmRSS") for each in (root, *_descendants(root)))
 
 
 def _kilobytes(pid: int, field: str) -> int:
