@@ -185,6 +185,8 @@ def main(argv: list[str] | None = None) -> None:
     """Entry point of `avatar`. Exit code 2 for what the user can mend, 130 for Ctrl-C."""
     # Threads that wait must sleep: spinning at OpenMP's barriers made training 7 times slower beside another program.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # NumPy's matrices here are small: its threads made the head's tracking 2 to 7 times slower.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     command = tyro.cli(Command, prog="avatar", args=argv, description=__import__("avatar").__doc__)  # type: ignore[call-overload]
     console = Console()
     sys.exit(_guarded(lambda: command.run(console), console))

@@ -64,8 +64,10 @@ def guided_alpha(frame: UInt8[np.ndarray, "h w 3"], mask: UInt8[np.ndarray, "h w
     guide = cv2.GaussianBlur(frame, (0, 0), 0.7)  # noise of the sensor would become noise of the matte
     fine = cv2.ximgproc.guidedFilter(guide, coarse, radius, 40.0, scale=0.5)
     # The filter leaves a veil of some percent where colours repeat on both sides of the edge.
-    fine = np.clip((fine - 0.08) / 0.84, 0, 1)
-    return np.where((np.abs(coarse - 0.5) < 0.5) | _near_edge(mask, 2 * radius), fine, coarse)
+    fine -= np.float32(0.08)
+    fine /= np.float32(0.84)
+    soft = (mask > 0) & (mask < 255)
+    return np.where(soft | _near_edge(mask, 2 * radius), np.clip(fine, 0, 1, out=fine), coarse)
 
 
 def _near_edge(mask: UInt8[np.ndarray, "h w"], width: int) -> Bool[np.ndarray, "h w"]:

@@ -17,15 +17,12 @@ from avatar.core import MotionFrame
 from avatar.face.calibration import lid_gap
 from avatar.face.solver import (
     GAZE,
-    PLACE,
-    SCALE,
     TURN,
     UNKNOWNS,
     K,
     Observed,
     State,
     first_guess,
-    looks,
     normal_equations,
     project,
 )
@@ -142,10 +139,8 @@ class StreamingTracker:
         if not seconds > state.seconds:
             return state, self._motion(state)
         passed = seconds - state.seconds
-        known = landmarks_px is not None and np.isfinite(landmarks_px).all()
-        new = known and not np.array_equal(landmarks_px, state.landmarks_px)
         predicted = self._predicted(state, seconds)
-        found = self._found(predicted, np.asarray(landmarks_px), seconds) if new else None
+        found = None if landmarks_px is None else self._found(predicted, np.asarray(landmarks_px), seconds)
         if found is None:
             found = replace(predicted, speed=predicted.speed * np.exp(-passed / _SLOWING))
         found = self._swayed(found, min(passed, _TORSO_SECONDS))
@@ -186,8 +181,10 @@ class StreamingTracker:
         return replace(state, seconds=seconds, face=state.face.moved(move[None]), covariance=covariance, error=np.nan)
 
     def _found(self, predicted: StreamState, landmarks_px: np.ndarray, seconds: float) -> StreamState | None:
-        """With what the landmarks say, or None where they show no face."""
+        """With what the landmarks say, or None where they show no face or nothing new."""
         person = self._person
+        if not np.isfinite(landmarks_px).all() or np.array_equal(landmarks_px, predicted.landmarks_px):
+            return None
         guess = first_guess(person.model, self._observed(landmarks_px, np.zeros(2)), self._rigid)
         up, unit = head_frame(guess, person.eye_distance)
         looked = self._looked(predicted, landmarks_px[None].astype(np.float64), up, unit)

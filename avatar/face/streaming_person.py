@@ -240,4 +240,3 @@ def _with_bias(person: StreamPerson, observed: Observed, state: State) -> PointM
     pull = np.einsum("tl,tlji,tlj->li", weight, seen.d_head, residual, optimize=True)
     bias = np.linalg.solve(information + np.eye(3) / _BIAS_M**2, pull[..., None])[..., 0]
     return replace(model, points=model.points + bias)
-

@@ -17,7 +17,7 @@ from avatar.face.rig import PersonalRig
 from avatar.face.torso import follow_torso
 from avatar.face.tracking import load_track, save_track
 from avatar.media import Workspace, is_silent, open_clip, read_audio, replacing, write_image
-from avatar.preprocess.background import Background, opencv_on_one_thread
+from avatar.preprocess.background import Background
 from avatar.preprocess.config import PreprocessConfig
 from avatar.preprocess.framing import Framing, choose_framing, look_for_person
 from avatar.preprocess.quality import measure
@@ -206,10 +206,10 @@ class Steps:
         parser = Parser(rig, track.camera, len(workspace))
         surveyed, seen = parser.survey_indices, track.confidence > 0
         total = len(surveyed) + len(workspace)
-        for done, index in enumerate(surveyed):
+        for done, (index, frame) in enumerate(read_ahead(workspace.frame, surveyed)):
             _report(run, done, total)
             motion = track.motion.frame(index) if seen[index] else None
-            parser.survey(index, workspace.frame(index), workspace.mask(index), motion)
+            parser.survey(index, frame, workspace.mask(index), motion)
         write_image(workspace.path("plate.png"), parser.plate.picture)
         for folder in ("parsing", "alpha"):
             workspace.make_picture_folder(folder)
@@ -221,7 +221,7 @@ class Steps:
             workspace.write_picture("parsing", index, maps.labels)
             workspace.write_picture("alpha", index, maps.alpha)
 
-        with opencv_on_one_thread(), Background(threads=2) as background:
+        with Background(threads=2) as background:
             for index in range(len(workspace)):
                 _report(run, len(surveyed) + index, total)
                 if not (run.resumes and _has_maps(workspace, index)):

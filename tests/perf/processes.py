@@ -44,10 +44,21 @@ def run(command: Sequence[str], *, cwd: Path | None = None, env: Mapping[str, st
     )
 
 
-def resident_bytes(pid: int | None = None) -> int:
-    """Resident memory of a process (this one by default) and all its descendants, now."""
-    root = os.getpid() if pid is None else pid
-    return 1024 * sum(_kilobytes(each, "VmRSS") for each in (root, *_descendants(root)))
+def resident_bytes(pid: int) -> int:
+    """Resident memory of a process and all its descendants, now."""
+    return 1024 * sum(_kilobytes(each, "VmRSS") for each in (pid, *_descendants(pid)))
+
+
+def processor_seconds(pid: int) -> float:
+    """Spent so far by a process, its descendants and the children that it waited for."""
+    ticks = 0
+    for each in (pid, *_descendants(pid)):
+        try:
+            fields = Path(f"/proc/{each}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+        except OSError:
+            continue
+        ticks += sum(int(field) for field in fields[11:15])
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _kilobytes(pid: int, field: str) -> int:
