@@ -3,8 +3,9 @@
 import os
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ _SMALL = 0.28
 """A face lower than this part of the picture's shorter side is looked at through a window."""
 _WINDOW = 3.0
 """Side of that window in heights of the face."""
+_LOGGING = 5
+"""Answers after which a graph has nothing more to log."""
 _LOOK_AROUND = 1.0
 """Seconds between searches of the whole picture for other faces while a window is used."""
 
@@ -94,15 +97,40 @@ class _Quiet:
 _silence = _Quiet()
 
 
-def _process(graph: Any, picture: np.ndarray) -> Any:
-    """The graph's answer. Its nodes start, and log, on their own threads at whichever picture first reaches them."""
-    with _silence:
-        return graph.process(picture)
+class _Graph:
+    """One of MediaPipe's graphs, started without its logs.
 
+    Its nodes start, and log, on their own threads at whichever picture first reaches them; so it is silenced until
+    some pictures got an answer, and no longer: what others write to stderr meanwhile is lost.
+    """
 
-def _warm(graph: Any) -> None:
-    """Start a graph's nodes and wait for them; within the same quiet block that made the graph."""
-    _process(graph, np.zeros((32, 32, 3), np.uint8))
+    def __init__(self, make: Callable[[], Any]) -> None:
+        with _silence:
+            self._graph, self._answers = make(), 0
+            self._warm()
+
+    def process(self, picture: UInt8[np.ndarray, "h w 3"]) -> Any:
+        """What the graph finds; None in all of its fields is no answer."""
+        if self._answers >= _LOGGING:
+            return self._graph.process(picture)
+        with _silence:
+            found = self._graph.process(picture)
+        self._answers += any(getattr(found, name) is not None for name in found._fields)
+        return found
+
+    def reset(self) -> None:
+        """Forget the pictures before."""
+        with _silence:
+            self._graph.reset()
+            self._answers = 0
+            self._warm()
+
+    def close(self) -> None:
+        self._graph.close()
+
+    def _warm(self) -> None:
+        """Start the nodes and wait for them, within the same silence that made the graph."""
+        self.process(np.zeros((32, 32, 3), np.uint8))
 
 
 class MediapipeDetector(AbstractLandmarkDetector):
@@ -115,13 +143,10 @@ class MediapipeDetector(AbstractLandmarkDetector):
     def __init__(self, faces: int = 2) -> None:
         from mediapipe.python.solutions import face_detection, face_mesh
 
-        with _silence:
-            options = {"max_num_faces": faces, "refine_landmarks": True}
-            self._mesh: Any = face_mesh.FaceMesh(static_image_mode=False, **options)
-            self._single: Any = face_mesh.FaceMesh(static_image_mode=True, max_num_faces=1, refine_landmarks=True)
-            self._finder: Any = face_detection.FaceDetection(model_selection=1, min_detection_confidence=0.5)
-            for graph in (self._mesh, self._single, self._finder):
-                _warm(graph)
+        mesh = partial(face_mesh.FaceMesh, refine_landmarks=True)
+        self._mesh = _Graph(partial(mesh, static_image_mode=False, max_num_faces=faces))
+        self._single = _Graph(partial(mesh, static_image_mode=True, max_num_faces=1))
+        self._finder = _Graph(partial(face_detection.FaceDetection, model_selection=1, min_detection_confidence=0.5))
         self._window: tuple[int, int, int] | None = None
         self._fresh = True
         self._last = self._looked = -np.inf
@@ -152,9 +177,7 @@ class MediapipeDetector(AbstractLandmarkDetector):
 
     def _restart(self, window: tuple[int, int, int] | None) -> None:
         if not self._fresh:
-            with _silence:
-                self._mesh.reset()
-                _warm(self._mesh)
+            self._mesh.reset()
         self._window, self._fresh = window, True
 
     def _mesh_in_window(self, frame: np.ndarray) -> list[FaceLandmarks]:
@@ -164,9 +187,9 @@ class MediapipeDetector(AbstractLandmarkDetector):
         if self._fresh:
             # The first results come from the detector's rough box; the mesh settles when it follows itself.
             for _ in range(2):
-                _process(self._mesh, part)
+                self._mesh.process(part)
             self._fresh = False
-        found = _points(_process(self._mesh, part), part.shape, left, top)
+        found = _points(self._mesh.process(part), part.shape, left, top)
         inside = [face for face in found if _is_inside(face, height, width)]
         return sorted(inside, key=lambda face: -face.height_px)
 
@@ -196,7 +219,7 @@ class MediapipeDetector(AbstractLandmarkDetector):
         return sorted(found, key=lambda box: box[0] - box[2])
 
     def _find(self, part: np.ndarray, left: int, top: int) -> list[tuple[float, float, float, float]]:
-        detections = _process(self._finder, np.ascontiguousarray(part)).detections or []
+        detections = self._finder.process(np.ascontiguousarray(part)).detections or []
         height, width = part.shape[:2]
         boxes = [detection.location_data.relative_bounding_box for detection in detections]
         return [
@@ -212,7 +235,7 @@ class MediapipeDetector(AbstractLandmarkDetector):
                 continue
             left, top, side = _window_around(box, frame.shape) or (0, 0, max(frame.shape[:2]))
             part = _cut(frame, left, top, side)
-            found += _points(_process(self._single, part), part.shape, left, top)
+            found += _points(self._single.process(part), part.shape, left, top)
         return found
 
 
@@ -222,13 +245,11 @@ class PersonSegmenter:
     def __init__(self) -> None:
         from mediapipe.python.solutions import selfie_segmentation
 
-        with _silence:
-            self._graph: Any = selfie_segmentation.SelfieSegmentation(model_selection=0)
-            _warm(self._graph)
+        self._graph = _Graph(partial(selfie_segmentation.SelfieSegmentation, model_selection=0))
 
     def mask(self, frame: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "h w"]:
         """Soft mask in [0, 1]; 1 is a person."""
-        return np.clip(_process(self._graph, frame).segmentation_mask, 0, 1).astype(np.float32)
+        return np.clip(self._graph.process(frame).segmentation_mask, 0, 1).astype(np.float32)
 
     def close(self) -> None:
         """Free what the segmenter holds."""

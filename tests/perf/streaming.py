@@ -52,7 +52,12 @@ def joined(frames: list[MotionFrame], fps: float) -> MotionSequence:
 
 
 def lag_frames(late: np.ndarray, true: np.ndarray, reach: int = 5) -> float:
-    """By how many frames `late` comes after `true`, to a part of a frame: the top of the correlation's parabola."""
+    """By how many frames `late` comes after `true`, to a part of a frame: the top of the correlation's parabola.
+
+    nan where one of them does not move.
+    """
+    if min(late[reach:-reach].std(), true[reach:-reach].std()) < 1e-6:
+        return float("nan")
     shifts = np.arange(-reach, reach + 1)
     inner = slice(reach, len(true) - reach)
     score = [np.corrcoef(np.roll(late, -s)[inner], true[inner])[0, 1] for s in shifts]
@@ -82,7 +87,7 @@ def compare(found: MotionSequence, true: MotionSequence, prefix: str) -> dict[st
         "lag_jaw": lag_frames(jaw_a, jaw_b),
         "lag_blink": lag_frames(blink_a, blink_b),
     }
-    return {f"{prefix}_{name}": float(value) for name, value in facts.items()}
+    return {f"{prefix}_{name}": float(value) for name, value in facts.items() if np.isfinite(value)}
 
 
 def measure_truth(rig: AnnyRig, noise: float, heads: int = 3, frames: int = 200) -> dict[str, float]:
@@ -97,7 +102,7 @@ def measure_truth(rig: AnnyRig, noise: float, heads: int = 3, frames: int = 200)
         iod = np.linalg.norm(seen[:, 33] - seen[:, 263], axis=1).mean()
         seen = (seen + np.random.default_rng(seed).normal(size=seen.shape) * noise * iod).astype(np.float32)
         rows.append(_both(rig, seen, np.ones(frames, np.float32), (512, 512), (25.0, motion)))
-    return {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
+    return {key: float(np.mean([row[key] for row in rows if key in row])) for key in rows[0]}
 
 
 def _both(
