@@ -143,6 +143,24 @@ class Export:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TrackLive:
+    """Record your face from a camera as motion for --motion or other programs; each picture is followed as it comes."""
+
+    source: Positional[str]
+    """Number of the camera (0 is the first), or a film that stands in for one."""
+    out: Output
+    """.csv (Live Link Face), .npz or .safetensors."""
+    seconds: float = 20.0
+    """How long at most. The person is learned from the first 3 s: blink, and say some words."""
+
+    def run(self, console: Console) -> None:
+        from avatar.build import record_live
+
+        record_live(self.source, self.out, seconds=self.seconds, sink=console)
+        _say(f"written: {self.out}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Demo:
     """Draw a synthetic speaker, build its avatar and make it talk: the whole job with nobody's face."""
 
@@ -178,7 +196,7 @@ class Doctor:
         _say(json.dumps(doctor.as_json(findings), indent=1) if self.json else doctor.as_text(findings))
 
 
-Command = Build | Preprocess | Train | Evaluate | Drive | Export | Demo | Doctor
+Command = Build | Preprocess | Train | Evaluate | Drive | Export | TrackLive | Demo | Doctor
 
 
 def main(argv: list[str] | None = None) -> None:
