@@ -1,7 +1,7 @@
 """Reading ahead: while one picture is worked on, the next ones are decoded on another thread."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -9,7 +9,7 @@ Item = TypeVar("Item")
 _PENDING = 3
 
 
-def read_ahead(read: Callable[[int], Item], indices: Iterable[int]) -> Iterator[tuple[int, Item]]:
+def read_ahead(read: Callable[[int], Item], indices: Iterable[int]) -> Generator[tuple[int, Item], None, None]:
     """(index, read(index)) in order; `read` is called on one other thread, at most a few indices ahead.
 
     What `read` raises comes out at its index. Leaving the loop early ends the thread.
