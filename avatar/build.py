@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from avatar.drive.render import Shot
     from avatar.preprocess.config import PreprocessConfig
 
+_CAMERA_FPS = 30.0
+
 
 def build(
     video: Path, out: Path, *, recipe: str, config: "PreprocessConfig", sink: Sink, truth: Path | None = None
@@ -67,6 +69,33 @@ def export(source: Path, out: Path, *, motion: Path | None) -> None:
     from avatar.drive.export import export_motion
 
     export_motion(source, out, motion)
+
+
+def record_live(source: str, out: Path, *, seconds: float, sink: Sink) -> None:
+    """Motion of the person before a camera, or in a film that stands in for one, as `out`'s suffix says.
+
+    Raises:
+        InputError: when source or folder cannot be used, or hardly a face is seen.
+    """
+    from avatar.drive.motion_io import check_suffix, write_motion
+    from avatar.drive.retarget import relative
+    from avatar.media import open_clip
+    from avatar.media.camera import camera_pictures
+    from avatar.preprocess import Tools
+    from avatar.preprocess.live import record
+
+    check_suffix(out)
+    if seconds <= 0:
+        raise InputError(f"--seconds {seconds:g}: give more than 0")
+    if source.isdecimal():
+        shown = camera_pictures(int(source), seconds)
+        found = record(shown, Tools(), fps=_CAMERA_FPS, total=round(seconds * _CAMERA_FPS), sink=sink)
+    else:
+        clip = open_clip(Path(source), sink, with_audio=False)
+        count = min(len(clip.frames), max(round(seconds * clip.fps), 1))
+        pictures = ((i / clip.fps, clip.frames[i]) for i in range(count))
+        found = record(pictures, Tools(), fps=clip.fps, total=count, sink=sink)
+    write_motion(relative(found.motion, found.rest, found.rig.neck_pivots), out)
 
 
 def demo(out: Path, *, seconds: float, size: int, recipe: str, sink: Sink) -> None:

@@ -162,6 +162,24 @@ class Export:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TrackLive:
+    """Record your face from a camera as motion for --motion or other programs; each picture is followed as it comes."""
+
+    source: Positional[str]
+    """Number of the camera (0 is the first), or a film that stands in for one."""
+    out: Output
+    """.csv (Live Link Face), .npz or .safetensors."""
+    seconds: float = 20.0
+    """How long at most. The person is learned from the first 3 s: blink, and say some words."""
+
+    def run(self, console: Console) -> None:
+        from avatar.build import record_live
+
+        record_live(self.source, self.out, seconds=self.seconds, sink=console)
+        _say(f"written: {self.out}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Demo:
     """Draw a synthetic speaker, build its avatar and make it talk: the whole job with nobody's face."""
 
@@ -209,13 +227,15 @@ def _preprocessing(command: Build | Preprocess) -> "PreprocessConfig":
     )
 
 
-Command = Build | Preprocess | Train | Evaluate | Drive | Export | Demo | Doctor
+Command = Build | Preprocess | Train | Evaluate | Drive | Export | TrackLive | Demo | Doctor
 
 
 def main(argv: list[str] | None = None) -> None:
     """Entry point of `avatar`. Exit code 2 for what the user can mend, 130 for Ctrl-C."""
     # Threads that wait must sleep: spinning at OpenMP's barriers made training 7 times slower beside another program.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # NumPy's matrices here are small: its threads made the head's tracking 2 to 7 times slower.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     command = tyro.cli(Command, prog="avatar", args=argv, description=__import__("avatar").__doc__)  # type: ignore[call-overload]
     console = Console()
     sys.exit(_guarded(lambda: command.run(console), console))

@@ -12,7 +12,8 @@ from jaxtyping import Float, UInt8
 
 from avatar.errors import InputError
 from avatar.face.arkit import INDEX, NAMES
-from avatar.face.landmarks import AbstractLandmarkDetector, FaceLandmarks, quiet
+from avatar.face.landmarks import AbstractLandmarkDetector, FaceLandmarks
+from avatar.face.mediapipe_graph import quiet
 
 ADDRESS = (
     "https://storage.googleapis.com/mediapipe-models/face_landmarker/face_landmarker/float16/1/face_landmarker.task"
@@ -60,17 +61,17 @@ class FaceLandmarkerDetector(AbstractLandmarkDetector):
         There is none for the tongue, which stays 0.
         """
         if not 0 < seconds - self._last < _AGAIN and self._last > -np.inf:
-            with quiet():
+            with quiet:
                 self._follower.close()
             self._follower = self._made(self._video)
         self._last = seconds
-        with quiet():
+        with quiet:
             found = self._follower.detect_for_video(_image(frame), round(1000 * seconds))
         faces = _faces(found, frame.shape, (0, 0)) or self._in_parts(frame)
         return sorted(faces, key=lambda pair: -pair[0].height_px)
 
     def close(self) -> None:
-        with quiet():
+        with quiet:
             self._follower.close()
             if self._finder is not None:
                 self._finder.close()
@@ -86,7 +87,7 @@ class FaceLandmarkerDetector(AbstractLandmarkDetector):
             output_face_blendshapes=True,
         )
         try:
-            with quiet():
+            with quiet:
                 return FaceLandmarker.create_from_options(options)
         except (RuntimeError, ValueError) as error:
             reason = str(error).splitlines()[0][:120]
@@ -101,7 +102,7 @@ class FaceLandmarkerDetector(AbstractLandmarkDetector):
         for parts in _SIDES:
             found: list[tuple[FaceLandmarks, np.ndarray]] = []
             for top, left, piece in _pieces(frame, parts):
-                with quiet():
+                with quiet:
                     answer = self._finder.detect(_image(piece))
                 found += _faces(answer, piece.shape, (left, top))
             if found:

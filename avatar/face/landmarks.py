@@ -1,11 +1,9 @@
 """Finding faces and people in pictures. Pixels (x, y) of the frame; index i covers the span from i to i + 1."""
 
-import os
-import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -78,34 +76,6 @@ class AbstractLandmarkDetector(ABC):
         """The next frame may show something else than the last one did: look at it afresh."""
 
 
-_redirecting = threading.RLock()
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """MediaPipe's native code logs to file descriptor 2 whatever the log level is; one thread at a time turns it."""
-    with _redirecting:
-        saved, sink = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-        try:
-            os.dup2(sink, 2)
-            yield
-        finally:
-            os.dup2(saved, 2)
-            os.close(saved)
-            os.close(sink)
-
-
-def _process(graph: Any, picture: np.ndarray) -> Any:
-    """The graph's answer. Its nodes start, and log, on their own threads at whichever picture first reaches them."""
-    with quiet():
-        return graph.process(picture)
-
-
-def _warm(graph: Any) -> None:
-    """Start a graph's nodes and wait for them; within the same quiet block that made the graph."""
-    _process(graph, np.zeros((32, 32, 3), np.uint8))
-
-
 class MediapipeDetector(AbstractLandmarkDetector):
     """The face mesh in mediapipe's wheel (Kartynnik et al. 2019; attention mesh, Grishchenko et al. 2020).
 
@@ -116,13 +86,10 @@ class MediapipeDetector(AbstractLandmarkDetector):
     def __init__(self, faces: int = 2) -> None:
         from mediapipe.python.solutions import face_detection, face_mesh
 
-        with quiet():
-            options = {"max_num_faces": faces, "refine_landmarks": True}
-            self._mesh: Any = face_mesh.FaceMesh(static_image_mode=False, **options)
-            self._single: Any = face_mesh.FaceMesh(static_image_mode=True, max_num_faces=1, refine_landmarks=True)
-            self._finder: Any = face_detection.FaceDetection(model_selection=1, min_detection_confidence=0.5)
-            for graph in (self._mesh, self._single, self._finder):
-                _warm(graph)
+        mesh = partial(face_mesh.FaceMesh, refine_landmarks=True)
+        self._mesh = Graph(partial(mesh, static_image_mode=False, max_num_faces=faces))
+        self._single = Graph(partial(mesh, static_image_mode=True, max_num_faces=1))
+        self._finder = Graph(partial(face_detection.FaceDetection, model_selection=1, min_detection_confidence=0.5))
         self._window: tuple[int, int, int] | None = None
         self._fresh = True
         self._last = self._looked = -np.inf
@@ -156,9 +123,7 @@ class MediapipeDetector(AbstractLandmarkDetector):
 
     def _restart(self, window: tuple[int, int, int] | None) -> None:
         if not self._fresh:
-            with quiet():
-                self._mesh.reset()
-                _warm(self._mesh)
+            self._mesh.reset()
         self._window, self._fresh = window, True
 
     def _mesh_in_window(self, frame: np.ndarray) -> list[FaceLandmarks]:
@@ -168,9 +133,9 @@ class MediapipeDetector(AbstractLandmarkDetector):
         if self._fresh:
             # The first results come from the detector's rough box; the mesh settles when it follows itself.
             for _ in range(2):
-                _process(self._mesh, part)
+                self._mesh.process(part)
             self._fresh = False
-        found = _points(_process(self._mesh, part), part.shape, left, top)
+        found = _points(self._mesh.process(part), part.shape, left, top)
         inside = [face for face in found if _is_inside(face, height, width)]
         return sorted(inside, key=lambda face: -face.height_px)
 
@@ -200,7 +165,7 @@ class MediapipeDetector(AbstractLandmarkDetector):
         return sorted(found, key=lambda box: box[0] - box[2])
 
     def _find(self, part: np.ndarray, left: int, top: int) -> list[tuple[float, float, float, float]]:
-        detections = _process(self._finder, np.ascontiguousarray(part)).detections or []
+        detections = self._finder.process(np.ascontiguousarray(part)).detections or []
         height, width = part.shape[:2]
         boxes = [detection.location_data.relative_bounding_box for detection in detections]
         return [
@@ -216,7 +181,7 @@ class MediapipeDetector(AbstractLandmarkDetector):
                 continue
             left, top, side = _window_around(box, frame.shape) or (0, 0, max(frame.shape[:2]))
             part = _cut(frame, left, top, side)
-            found += _points(_process(self._single, part), part.shape, left, top)
+            found += _points(self._single.process(part), part.shape, left, top)
         return found
 
 
@@ -226,13 +191,11 @@ class PersonSegmenter:
     def __init__(self) -> None:
         from mediapipe.python.solutions import selfie_segmentation
 
-        with quiet():
-            self._graph: Any = selfie_segmentation.SelfieSegmentation(model_selection=0)
-            _warm(self._graph)
+        self._graph = Graph(partial(selfie_segmentation.SelfieSegmentation, model_selection=0))
 
     def mask(self, frame: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "h w"]:
         """Soft mask in [0, 1]; 1 is a person."""
-        return np.clip(_process(self._graph, frame).segmentation_mask, 0, 1).astype(np.float32)
+        return np.clip(self._graph.process(frame).segmentation_mask, 0, 1).astype(np.float32)
 
     def close(self) -> None:
         """Free what the segmenter holds."""

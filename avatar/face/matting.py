@@ -35,6 +35,16 @@ class Plate:
 
         return cv2.blur(self.seen.astype(np.float32), (5, 5)) * self.seen
 
+    @cached_property
+    def is_sure(self) -> Bool[np.ndarray, "h w"]:
+        """Well inside of what was seen."""
+        return self.trust > 0.99
+
+    @cached_property
+    def same(self) -> Float[np.ndarray, "h w"]:
+        """A change smaller than this, in levels of 255, is the background's own."""
+        return 5 + 1.5 * self.noise
+
 
 def scaled(pixels: float, shape: tuple[int, ...]) -> int:
     """A width meant for a picture of 512 pixels, in this picture; at least 1."""
@@ -54,8 +64,10 @@ def guided_alpha(frame: UInt8[np.ndarray, "h w 3"], mask: UInt8[np.ndarray, "h w
     guide = cv2.GaussianBlur(frame, (0, 0), 0.7)  # noise of the sensor would become noise of the matte
     fine = cv2.ximgproc.guidedFilter(guide, coarse, radius, 40.0, scale=0.5)
     # The filter leaves a veil of some percent where colours repeat on both sides of the edge.
-    fine = np.clip((fine - 0.08) / 0.84, 0, 1)
-    return np.where((np.abs(coarse - 0.5) < 0.5) | _near_edge(mask, 2 * radius), fine, coarse)
+    fine -= np.float32(0.08)
+    fine /= np.float32(0.84)
+    soft = (mask > 0) & (mask < 255)
+    return np.where(soft | _near_edge(mask, 2 * radius), np.clip(fine, 0, 1, out=fine), coarse)
 
 
 def _near_edge(mask: UInt8[np.ndarray, "h w"], width: int) -> Bool[np.ndarray, "h w"]:
@@ -109,8 +121,9 @@ def _is_plate(frame: np.ndarray, plate: Plate) -> Bool[np.ndarray, "h w"]:
     """Patches that look just like the known background: mistakes of the coarse mask, wherever they are."""
     import cv2
 
-    change = cv2.blur(cv2.absdiff(frame, plate.picture), (7, 7)).max(-1)
-    return (change < 5 + 1.5 * plate.noise) & (plate.trust > 0.99)
+    red, green, blue = cv2.split(cv2.blur(cv2.absdiff(frame, plate.picture), (7, 7)))
+    change = np.maximum(np.maximum(red, green), blue)  # a reduction over an axis of 3 took 20 times as long
+    return (change < plate.same) & plate.is_sure
 
 
 def _front(frame: np.ndarray, sure: np.ndarray, sigma: float) -> tuple[np.ndarray, np.ndarray]:
@@ -120,7 +133,8 @@ def _front(frame: np.ndarray, sure: np.ndarray, sigma: float) -> tuple[np.ndarra
     full = frame.shape[1::-1]
     size = (max(full[0] // 4, 1), max(full[1] // 4, 1))
     weight = sure.astype(np.float32)
-    colour = cv2.resize(frame * sure[..., None], size, interpolation=cv2.INTER_AREA).astype(np.float32)
+    shown = cv2.bitwise_and(frame, frame, mask=sure.view(np.uint8))
+    colour = cv2.resize(shown, size, interpolation=cv2.INTER_AREA).astype(np.float32)
     amount = cv2.GaussianBlur(cv2.resize(weight, size, interpolation=cv2.INTER_AREA), (0, 0), sigma / 4)
     mean = cv2.GaussianBlur(colour, (0, 0), sigma / 4) / np.maximum(amount, 1e-4)[..., None]
     return cv2.resize(mean, full), cv2.resize(amount, full)

@@ -15,6 +15,7 @@ from scipy.ndimage import gaussian_filter1d
 
 from avatar.core import FaceTrack
 from avatar.events import Progress, Sink, silent
+from avatar.face.ahead import read_ahead
 from avatar.face.rig import PersonalRig
 from avatar.face.segments import in_each, spans
 from avatar.ops.rotation import axis_angle_to_matrix, matrix_to_axis_angle
@@ -118,18 +119,16 @@ def _sway(track: FaceTrack, begin: _Start, frame: Picture, sink: Sink) -> Float[
     reference, corners, cuts = begin
     count, start = len(track.motion), _gray(frame(reference))
     out = np.full((count, 3), np.nan)
-    center, done = corners.mean(0), 0
+    center, done, seen = corners.mean(0), 0, (track.confidence > 0).tolist()
     for way in (range(reference, count), range(reference - 1, -1, -1)):
         last = np.eye(2, 3, dtype=np.float32)
-        for index in way:
+        for index, image in read_ahead(lambda i: _gray(frame(i)), [i for i in way if seen[i]]):
             done += 1
             if (index if way.step > 0 else index + 1) in cuts:
                 last = np.eye(2, 3, dtype=np.float32)
             if done % 25 == 1:
                 sink(Progress(stage=_STAGE, done=done, total=count))
-            if track.confidence[index] <= 0:
-                continue
-            fitted = _similarity(start, _gray(frame(index)), corners, last)
+            fitted = _similarity(start, image, corners, last)
             if fitted is not None:
                 last = fitted
                 out[index, :2] = fitted[:, :2] @ center + fitted[:, 2] - center

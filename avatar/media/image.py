@@ -25,8 +25,9 @@ def read_image(path: Path, *, gray: bool = False) -> np.ndarray:
     try:
         with Image.open(path) as image:
             image.load()
-            turned = ImageOps.exif_transpose(image) or image
-            return np.asarray(turned.convert("L" if gray else "RGB"))
+            ImageOps.exif_transpose(image, in_place=True)
+            mode = "L" if gray else "RGB"
+            return np.asarray(image if image.mode == mode else image.convert(mode))
     except FileNotFoundError:
         raise InputError(f"{path}: picture is missing") from None
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from avatar.events import Sink, silent
 from avatar.media import Workspace
+from avatar.preprocess.background import one_thread_each
 from avatar.preprocess.config import PreprocessConfig
 from avatar.preprocess.stage import run_stages
 from avatar.preprocess.tools import Tools
@@ -37,7 +38,8 @@ def preprocess(
     folder = Workspace.create(Path(workspace), Path(video))
     steps = Steps(video=Path(video), config=config, tools=tools)
     try:
-        run_stages(steps.stages(), folder, sink)
+        with one_thread_each():
+            run_stages(steps.stages(), folder, sink)
     finally:
         if not existed:
             folder.remove_if_empty()

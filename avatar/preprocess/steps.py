@@ -10,11 +10,12 @@ import torch
 
 from avatar.core import Clip, FaceTrack
 from avatar.errors import InputError
+from avatar.face.ahead import read_ahead
 from avatar.face.rig import PersonalRig
 from avatar.face.torso import follow_torso
 from avatar.face.tracking import Footage, load_track, save_track
 from avatar.media import Workspace, is_silent, open_clip, read_audio, replacing, write_image
-from avatar.preprocess.background import Background, opencv_on_one_thread
+from avatar.preprocess.background import Background
 from avatar.preprocess.config import PreprocessConfig
 from avatar.preprocess.framing import Framing, choose_framing, look_for_person
 from avatar.preprocess.gate import NUMBERS, PAGE, judge_clip
@@ -151,9 +152,8 @@ class Steps:
 
         try:
             with Background() as background:
-                for index in range(len(workspace)):
+                for index, frame in read_ahead(workspace.frame, range(len(workspace))):
                     _report(run, index, len(workspace))
-                    frame = workspace.frame(index)
                     if not (run.resumes and workspace.picture_path("masks", index).exists()):
                         background.submit(segment, index, frame)
                     watcher.add(frame)
@@ -233,10 +233,10 @@ class Steps:
         parser = self.tools.parser(rig, track.camera, len(workspace))
         surveyed, seen = list(parser.survey_indices), track.confidence > 0
         total = len(surveyed) + len(workspace)
-        for done, index in enumerate(surveyed):
+        for done, (index, frame) in enumerate(read_ahead(workspace.frame, surveyed)):
             _report(run, done, total)
             motion = track.motion.frame(index) if seen[index] else None
-            parser.survey(index, workspace.frame(index), workspace.mask(index), motion)
+            parser.survey(index, frame, workspace.mask(index), motion)
         write_image(workspace.path("plate.png"), parser.plate.picture)
         for folder in ("parsing", "alpha"):
             workspace.make_picture_folder(folder)
@@ -248,7 +248,7 @@ class Steps:
             workspace.write_picture("parsing", index, maps.labels)
             workspace.write_picture("alpha", index, maps.alpha)
 
-        with opencv_on_one_thread(), Background(threads=2) as background:
+        with Background(threads=2) as background:
             for index in range(len(workspace)):
                 _report(run, len(surveyed) + index, total)
                 if not (run.resumes and _has_maps(workspace, index)):

@@ -1,5 +1,6 @@
 """Run a command and know its wall time and the peak memory of it and all its children (Linux, /proc)."""
 
+import os
 import subprocess
 import sys
 import time
@@ -41,6 +42,23 @@ def run(command: Sequence[str], *, cwd: Path | None = None, env: Mapping[str, st
         peak_mb=peak * 1024 / 1e6,
         code=process.returncode,
     )
+
+
+def resident_bytes(pid: int) -> int:
+    """Resident memory of a process and all its descendants, now."""
+    return 1024 * sum(_kilobytes(each, "VmRSS") for each in (pid, *_descendants(pid)))
+
+
+def processor_seconds(pid: int) -> float:
+    """Spent so far by a process, its descendants and the children that it waited for."""
+    ticks = 0
+    for each in (pid, *_descendants(pid)):
+        try:
+            fields = Path(f"/proc/{each}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+        except OSError:
+            continue
+        ticks += sum(int(field) for field in fields[11:15])
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _kilobytes(pid: int, field: str) -> int:

@@ -1,11 +1,14 @@
 """Detection and following of faces."""
 
+import os
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from avatar.face.landmarks import FaceLandmarks, MediapipeDetector, PersonSegmenter, follow
+from avatar.face.mediapipe_graph import quiet
 
 CLIP = Path(__file__).parents[3] / "shared" / "clips" / "speech_en_8s.mp4"
 SHAPE = np.random.default_rng(0).random((478, 2)).astype(np.float32) - 0.5
@@ -90,3 +93,18 @@ def test_the_person_mask_covers_the_face():
     columns, rows = found.landmarks_px.astype(int).T
     assert mask[rows, columns].mean() > 0.9
     assert mask.min() < 0.1
+
+
+def test_the_detectors_logs_arequietd_until_the_last_thread_left(capfd):
+    def say(text: bytes) -> None:
+        os.write(2, text)
+
+    with quiet:
+        inner = threading.Thread(target=quiet.__enter__)
+        inner.start()
+        inner.join()
+        say(b"one\n")
+    say(b"two\n")
+    quiet.__exit__()
+    say(b"three\n")
+    assert capfd.readouterr().err == "three\n"
