@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
+from avatar.face.mediapipe_graph import Graph
 from avatar.face.segments import spans
 
 COUNT = 478
