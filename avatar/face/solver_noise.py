@@ -15,8 +15,8 @@ USUAL = 0.1
 """Part of the information of a detector's points that counts, as its errors agree between neighbours."""
 _NEIGHBOURS, _TOGETHER = 6, 13.0
 """A correlation c between neighbours makes 1 + 13 c points worth one: 0.67, as seen on films, gives the usual tenth."""
-_TELLING = 0.2
-"""Information up to which points count as a detector's."""
+_TELLING, _SURE = 0.2, 0.6
+"""Information up to which points count as a detector's, and from which on they err independently."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +27,11 @@ class Noise:
     """Part of each point's information that counts, in (0, 1]."""
     sigma: Float[np.ndarray, "l"]
     """Deviation of each point, in eye distances."""
+
+    @property
+    def independence(self) -> float:
+        """0 for points that err together, as a detector's do, 1 for points that err by themselves."""
+        return float(np.clip((self.information - _TELLING) / (_SURE - _TELLING), 0, 1))
 
     @property
     def focal_freedom(self) -> float:
@@ -61,6 +66,6 @@ def measure(model: PointModel, state: State, observed: Observed, focal: float, u
     if information < _TELLING:
         return usual
     own = np.maximum(1.4826 * np.median(np.abs(residual), axis=(0, 2)), 1e-4)
-    trust = float(np.clip((information - _TELLING) / (0.6 - _TELLING), 0, 1))
-    sigma = np.exp((1 - trust) * np.log(usual.sigma) + trust * np.log(own))
+    found = Noise(information=information, sigma=own)
+    sigma = np.exp((1 - found.independence) * np.log(usual.sigma) + found.independence * np.log(own))
     return Noise(information=information, sigma=sigma)

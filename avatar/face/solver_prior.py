@@ -1,4 +1,4 @@
-"""What is known of faces before looking: how large actions are, how left and right agree, how fast things move."""
+"""What is known of faces before looking: which actions there are and go together, how fast things move."""
 
 from dataclasses import dataclass, replace
 
@@ -6,49 +6,24 @@ import numpy as np
 from jaxtyping import Float
 
 from avatar.face.arkit import NAMES
+from avatar.face.natural import natural
 from avatar.face.solver import FREE, GAZE, PLACE, SCALE, TURN, UNKNOWNS
 
-_DEVIATION = {
-    "eyeBlink": 0.06,
-    "eyeSquint": 0.2,
-    "eyeWide": 0.3,
-    "jawForward": 0.08,
-    "jawLeft": 0.15,
-    "jawRight": 0.15,
-    "jawOpen": 0.7,
-    "mouthClose": 0.1,
-    "mouthFunnel": 0.4,
-    "mouthPucker": 0.5,
-    "mouthLeft": 0.25,
-    "mouthRight": 0.25,
-    "mouthSmile": 0.5,
-    "mouthFrown": 0.35,
-    "mouthDimple": 0.2,
-    "mouthStretch": 0.35,
-    "mouthRoll": 0.2,
-    "mouthShrug": 0.15,
-    "mouthPress": 0.15,
-    "mouthLowerDown": 0.4,
-    "mouthUpperUp": 0.4,
-    "browDown": 0.4,
-    "browInnerUp": 0.5,
-    "browOuterUp": 0.5,
-    "cheekPuff": 0.06,
-    "cheekSquint": 0.15,
-    "noseSneer": 0.3,
-}
-"""Of the actions around 0 (eyeBlink: around what the lids' opening says). Landmarks show little of the small ones."""
+_BLINK, _BLINK_PAIR = 0.06, 0.3
+"""Deviations of eyeBlink around what the lids' opening says, and of the difference of right and left."""
 
-_SPARSE = {"eyeBlink": 0.0, "jawOpen": 0.3, "mouthSmile": 0.7, "mouthPucker": 0.7, "brow": 0.7}
-"""Weight of the absolute value; 1 for those that are not named."""
+_NATURAL, _OWN = 1.0, 0.03
+"""Factor on the covariance of natural faces, and deviation of each action by itself."""
 
-_PAIR = {"eyeBlink": 0.3, "browOuterUp": 0.2, "mouthSmile": 0.2}
-"""Deviation of the difference of left and right; 0.12 for those that are not named."""
+_RARE, _RARITY, _RAREST, _FAINT = 0.08, 0.4, 60.0, 0.3
+"""Actions whose mean in natural faces is below the first number are absent from most: they get an exponential prior of
+that mean beside the Gaussian, of which the second part counts, up to the third. The last pulls on all others."""
 
 _STEP = {"eyeBlink": 0.6, "jaw": 0.12, "mouth": 0.1}
 """Deviation of an action's change from frame to frame at 25 fps; 0.06 for those that are not named."""
 
 _CLOSED_NOT_WIDE = 40.0
+
 
 _CAMERA_GAZE, _EYES_YAW, _EYES_PITCH = 0.3, 0.04, 0.02
 
@@ -83,11 +58,15 @@ def make_prior(blink: Float[np.ndarray, "t 2"], gaze: Float[np.ndarray, "t 4"], 
     linear, first, second = np.zeros(UNKNOWNS), np.zeros(UNKNOWNS), np.zeros(UNKNOWNS)
     rate = 25 / fps
     for i, name in enumerate(names):
-        precision[i, i] += _look_up(_DEVIATION, name, 0.3) ** -2
-        linear[i] = _look_up(_SPARSE, name, 1.0)
         first[i] = 1 / (_look_up(_STEP, name, 0.06) ** 2 * rate)
-        if name.endswith("Left") and f"{name[:-4]}Right" in names and name not in ("jawLeft", "mouthLeft"):
-            _couple(precision, i, names.index(f"{name[:-4]}Right"), _look_up(_PAIR, name, 0.12))
+    lids = [names.index("eyeBlinkRight"), names.index("eyeBlinkLeft")]
+    precision[lids, lids] = _BLINK**-2
+    _couple(precision, lids[0], lids[1], _BLINK_PAIR)
+    others = np.setdiff1d(np.arange(len(FREE)), lids)
+    usual = natural()
+    mean, covariance = usual.mean[FREE[others]], usual.covariance[np.ix_(FREE[others], FREE[others])]
+    precision[np.ix_(others, others)] = np.linalg.inv(_NATURAL * covariance + _OWN**2 * np.eye(len(others)))
+    linear[others] = _FAINT + _RARITY * np.clip(1 / mean - 1 / _RARE, 0, _RAREST)
     for axis, deviation in enumerate((_EYES_YAW, _EYES_PITCH)):
         right, left = GAZE.start + axis, GAZE.start + 2 + axis
         precision[right, right] += _CAMERA_GAZE**-2
@@ -103,10 +82,19 @@ def make_prior(blink: Float[np.ndarray, "t 2"], gaze: Float[np.ndarray, "t 4"], 
     linear[:, names.index("eyeWideRight")] += _CLOSED_NOT_WIDE * blink[:, 0]
     linear[:, names.index("eyeWideLeft")] += _CLOSED_NOT_WIDE * blink[:, 1]
     centre = np.zeros((len(blink), UNKNOWNS))
-    centre[:, names.index("eyeBlinkRight")] = blink[:, 0]
-    centre[:, names.index("eyeBlinkLeft")] = blink[:, 1]
+    centre[:, others] = mean
+    centre[:, lids] = blink
     centre[:, GAZE] = gaze
     return Prior(precision=precision, centre=centre, linear=linear, first=first, second=second)
+
+
+def loosened(prior: Prior, part: float) -> Prior:
+    """With less weight on which actions there are."""
+    precision, linear = prior.precision.copy(), prior.linear.copy()
+    others = np.array([j for j, i in enumerate(FREE) if not NAMES[i].startswith("eyeBlink")])
+    precision[np.ix_(others, others)] *= part
+    linear[:, others] *= part
+    return replace(prior, precision=precision, linear=linear)
 
 
 def _couple(precision: np.ndarray, i: int, j: int, deviation: float) -> None:

@@ -17,7 +17,7 @@ from avatar.face.rig import AbstractRig, PersonalRig
 from avatar.face.segments import in_each, spans
 from avatar.face.solver import Observed, PointModel, State, first_guess, project
 from avatar.face.solver_noise import USUAL, Noise, measure
-from avatar.face.solver_prior import Prior, make_prior, of_frames
+from avatar.face.solver_prior import Prior, loosened, make_prior, of_frames
 from avatar.face.solver_sequence import solve_sequence
 from avatar.face.solver_shape import ShapeKernel, Static
 from avatar.face.solver_shared import FocalPrior, Shared, SharedSolver, spread_frames
@@ -28,7 +28,8 @@ __all__ = ["Footage", "fit", "load_track", "save_track"]
 _STAGE = "track"
 _SHARED_FRAMES, _SHARED_ROUNDS = 32, (6, 3, 2, 2)
 _SEQUENCE_ROUNDS = (5, 3)
-_NOISE_ROUNDS = 3
+_NOISE_ROUNDS, _NOISE_SOLVE, _LOOSE = 3, (4, 2), 0.05
+"""The noise is told by fits in which only this part of the prior counts, or unusual faces would look like noise."""
 _LID_FOLLOW = 0.9
 _TORSO_SECONDS = 4.0
 _STIFF = (
@@ -126,24 +127,26 @@ class _Tracker:
             raise InputError("the clip: what was found is no face in most frames; film the head upright and well lit")
         calibrated = self._calibrate(guess)
         prior = make_prior(calibrated.blink, _camera_gaze(guess), self._fps)
-        observed, shared = self._shared(calibrated, prior, guess)
+        observed, prior, shared = self._shared(calibrated, prior, guess)
         result = self._sequence(observed, prior, shared, rigid, sink)
         return self._answer(result, observed)
 
-    def _shared(self, calibrated: lids.Calibrated, prior: Prior, guess: State) -> tuple[Observed, Shared]:
-        """The person from a few frames, again while the residual shows other noise than was assumed."""
+    def _shared(self, calibrated: lids.Calibrated, prior: Prior, guess: State) -> tuple[Observed, Prior, Shared]:
+        """The noise and the person from a few frames; the better the points, the less counts which faces are usual."""
         some = self._spread(self._observe(calibrated.landmarks_px, calibrated.blink), guess)
         usual = self._noise
         for _ in range(_NOISE_ROUNDS):
-            observed = self._observe(calibrated.landmarks_px, calibrated.blink)
-            few = observed.select(some)
-            freedom = self._noise.focal_freedom
-            shared, state = self._solver.solve(few, of_frames(prior, some), guess.select(some), _SHARED_ROUNDS, freedom)
+            few = self._observe(calibrated.landmarks_px, calibrated.blink).select(some)
+            loose = loosened(of_frames(prior, some), _LOOSE)
+            shared, state = self._solver.solve(few, loose, guess.select(some), _NOISE_SOLVE, self._noise.focal_freedom)
             noise = measure(self._solver.model(shared), state, few, shared.focal, usual)
             if not noise.differs(self._noise):
                 break
             self._noise = noise
-        return self._observe(calibrated.landmarks_px, calibrated.blink), shared
+        observed = self._observe(calibrated.landmarks_px, calibrated.blink)
+        part = loosened(prior, _LOOSE**self._noise.independence)
+        few = observed.select(some), of_frames(part, some), guess.select(some)
+        return observed, part, self._solver.solve(*few, _SHARED_ROUNDS, self._noise.focal_freedom)[0]
 
     def _observe(self, landmarks_px: np.ndarray, blink: np.ndarray | None = None) -> Observed:
         middle = np.array([self._size[1], self._size[0]]) / 2
@@ -190,8 +193,8 @@ class _Tracker:
         return _Result(state=state, shared=shared, person=person, model=model)
 
     def _relaxed(self, shared: Shared, person: PersonalRig, model: PointModel, state: State) -> tuple[Shared, State]:
-        """What an action never goes below is this person's neutral face, not motion."""
-        least = np.quantile(state.expression[self.confidence > 0], _REST, axis=0) * _RELAXES
+        """What an action never goes below is this person's neutral face, not motion, as far as points are exact."""
+        least = np.quantile(state.expression[self.confidence > 0], _REST, axis=0) * _RELAXES * self._noise.independence
         rest = Static(
             points=shared.rest.points + model.actions @ least,
             offsets=shared.rest.offsets + np.tensordot(least, person.actions.double().numpy(), 1),
