@@ -64,8 +64,8 @@ def score(track: FaceTrack, fitted: PersonalRig, truth: Truth, rig: AnnyRig) -> 
         "arkit_mae": float((a - b)[:, others].abs().mean()),
         "arkit_zero_mae": float(b[:, others].abs().mean()),
         "gaze_deg": float(np.degrees((m.gaze[:count] - t.gaze[:count]).abs().mean())),
-        "blink_f1": _f1((a[:, lids].mean(1) > SHUT).numpy(), (b[:, lids].mean(1) > SHUT).numpy()),
-        "closure_f1": _f1(gaps[0] < CLOSED_LIPS, gaps[1] < CLOSED_LIPS),
+        **_counts("blink", (a[:, lids].mean(1) > SHUT).numpy(), (b[:, lids].mean(1) > SHUT).numpy()),
+        **_counts("closure", gaps[0] < CLOSED_LIPS, gaps[1] < CLOSED_LIPS),
         "lip_gap_r": float(np.corrcoef(gaps[0], gaps[1])[0, 1]),
         "silhouette_iou": _silhouette(track, fitted, truth, count),
         "shape_mm": 1e3 * shape_error(fitted, truth.rig, rig),
@@ -118,9 +118,21 @@ def _covered(person: PersonalRig, motion: MotionSequence, index: int, camera: Ca
     return (seen >= 0).numpy()
 
 
-def _f1(found: Bool[np.ndarray, "t"], true: Bool[np.ndarray, "t"]) -> float:
-    hit = int((found & true).sum())
-    return 2 * hit / max(int(found.sum()) + int(true.sum()), 1)
+def _counts(what: str, found: Bool[np.ndarray, "t"], true: Bool[np.ndarray, "t"]) -> dict[str, float]:
+    return {
+        f"{what}_hits": float((found & true).sum()),
+        f"{what}_found": float(found.sum()),
+        f"{what}_true": float(true.sum()),
+    }
+
+
+def summary(rows: list[dict[str, float]]) -> dict[str, float]:
+    """Means over people; F1 over all of their frames together."""
+    mean = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+    for what in ("blink", "closure"):
+        hits, found, true = (mean.pop(f"{what}_{name}") for name in ("hits", "found", "true"))
+        mean[f"{what}_f1"] = 2 * hits / max(found + true, 1e-9)
+    return mean | {"arkit_ratio": mean["arkit_mae"] / mean["arkit_zero_mae"]}
 
 
 def main() -> None:
@@ -137,7 +149,7 @@ def main() -> None:
     for seed in range(arguments.people):
         rows[str(seed)] = measure(arguments.folder, seed, rig)
         print(seed, " ".join(f"{name} {value:.3f}" for name, value in rows[str(seed)].items()), flush=True)
-    rows["mean"] = {name: float(np.mean([row[name] for row in rows.values()])) for name in rows["0"]}
+    rows["mean"] = summary(list(rows.values()))
     text = json.dumps({k: {n: round(v, 4) for n, v in row.items()} for k, row in rows.items()}, indent=1)
     print(text)
     if arguments.json:
