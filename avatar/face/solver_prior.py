@@ -73,9 +73,9 @@ def make_prior(blink: Float[np.ndarray, "t 2"], gaze: Float[np.ndarray, "t 4"], 
         precision[left, left] += _CAMERA_GAZE**-2
         _couple(precision, right, left, deviation)
     first[GAZE] = 1 / (0.06**2 * rate)
-    second[TURN] = 1 / (0.005**2 * rate**3)
+    second[TURN] = 1 / (0.0025**2 * rate**3)
     second[PLACE] = 1 / (0.006**2 * rate**3)
-    second[SCALE] = 1 / (0.0012**2 * rate**3)
+    second[SCALE] = 1 / (0.0005**2 * rate**3)
     # Faint, so that frames without a face keep still instead of drifting away.
     first[TURN], first[PLACE], first[SCALE] = second[TURN] * 1e-4, second[PLACE] * 1e-4, second[SCALE] * 1e-4
     linear = np.tile(linear, (len(blink), 1))

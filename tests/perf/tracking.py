@@ -20,6 +20,7 @@ from avatar.face.calibration import LOWER_INNER, LOWER_LIDS, OUTER_LIPS, UPPER_I
 from avatar.face.gaze import LOOK_INDEX, with_looks
 from avatar.face.landmarks import FollowedPerson, MediapipeDetector, follow
 from avatar.face.tracking import Footage, fit
+from avatar.preprocess.series import series_of
 
 CLIPS = Path(__file__).parents[3] / "shared" / "clips"
 NAMES = ("anchor_71s", "anchor_de_20s", "speech_en_8s", "expressions_20s", "talk_3", "talk_10")
@@ -95,6 +96,8 @@ def precision(track: FaceTrack, head: PersonalRig, rig: AnnyRig) -> dict[str, fl
     shut = [e < 0.6 * np.quantile(e, 0.8) for e in eye]
     turns = Rotation.from_matrix(track.motion.T_world_head[:, :3, :3].numpy())
     second = np.linalg.norm(np.diff((turns[1:] * turns[:-1].inv()).as_rotvec(degrees=True), axis=0), axis=1)
+    series = series_of(track, head, rig, np.zeros(len(track.motion), int))
+    shake = series.shake_deg[series.still & np.isfinite(series.shake_deg)]
     position = track.motion.T_world_head[:, :3, 3].numpy() * 1e3
     return {
         "all": float(error[:, kept].mean()),
@@ -109,6 +112,8 @@ def precision(track: FaceTrack, head: PersonalRig, rig: AnnyRig) -> dict[str, fl
         "peak_blink": float(blink.max(0).mean()),
         "shut_gap": float(np.mean([np.quantile(f, 0.01) / np.quantile(f, 0.8) for f in fitted_eye])),
         "jitter_deg": float(second.mean()),
+        "still_seconds": len(shake) / track.motion.fps,
+        "still_jitter_deg": float(np.sqrt(np.mean(shake**2))) if len(shake) else float("nan"),
         "jitter_mm": float(np.linalg.norm(np.diff(position, 2, axis=0), axis=1).mean()),
         "focal": track.camera.focal[0],
         "distance_m": float(position[:, 2].mean() / 1e3),
