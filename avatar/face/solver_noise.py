@@ -17,6 +17,8 @@ _NEIGHBOURS, _TOGETHER = 6, 13.0
 """A correlation c between neighbours makes 1 + 13 c points worth one: 0.67, as seen on films, gives the usual tenth."""
 _TELLING, _SURE = 0.2, 0.6
 """Information up to which points count as a detector's, and from which on they err independently."""
+_EXACT, _LEAST = 0.2, 0.001
+"""Residuals below this part of what is usual (films: 0.32 to 0.65) are the fit's own; least deviation."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,10 +64,11 @@ def measure(model: PointModel, state: State, observed: Observed, focal: float, u
     with_near = (residual[:, :, None] * residual[:, near]).sum(-1).mean(0)
     scale = np.sqrt(power[:, None] * power[near]) + 1e-18
     correlation = max(float(np.median((with_near / scale).mean(1))), 0.0)
-    information = 1 / (1 + _TOGETHER * correlation)
+    own = np.maximum(1.4826 * np.median(np.abs(residual), axis=(0, 2)), _LEAST)
+    is_exact = np.median(own / usual.sigma) < _EXACT
+    information = 1.0 if is_exact else 1 / (1 + _TOGETHER * correlation)
     if information < _TELLING:
         return usual
-    own = np.maximum(1.4826 * np.median(np.abs(residual), axis=(0, 2)), 1e-4)
     found = Noise(information=information, sigma=own)
     sigma = np.exp((1 - found.independence) * np.log(usual.sigma) + found.independence * np.log(own))
     return Noise(information=information, sigma=sigma)

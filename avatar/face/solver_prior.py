@@ -19,8 +19,8 @@ _RARE, _RARITY, _RAREST, _FAINT = 0.08, 0.4, 60.0, 0.3
 """Actions whose mean in natural faces is below the first number are absent from most: they get an exponential prior of
 that mean beside the Gaussian, of which the second part counts, up to the third. The last pulls on all others."""
 
-_STEP = {"eyeBlink": 0.6, "jaw": 0.24, "mouth": 0.2}
-"""Deviation of an action's change from frame to frame at 25 fps; 0.1 for those that are not named."""
+_STEP = {"eyeBlink": 0.6, "jaw": 0.12, "mouth": 0.1}
+"""Deviation of an action's change from frame to frame at 25 fps; 0.06 for those that are not named."""
 
 _CLOSED_NOT_WIDE = 40.0
 
@@ -58,7 +58,7 @@ def make_prior(blink: Float[np.ndarray, "t 2"], gaze: Float[np.ndarray, "t 4"], 
     linear, first, second = np.zeros(UNKNOWNS), np.zeros(UNKNOWNS), np.zeros(UNKNOWNS)
     rate = 25 / fps
     for i, name in enumerate(names):
-        first[i] = 1 / (_look_up(_STEP, name, 0.1) ** 2 * rate)
+        first[i] = 1 / (_look_up(_STEP, name, 0.06) ** 2 * rate)
     lids = [names.index("eyeBlinkRight"), names.index("eyeBlinkLeft")]
     precision[lids, lids] = _BLINK**-2
     _couple(precision, lids[0], lids[1], _BLINK_PAIR)
@@ -89,12 +89,12 @@ def make_prior(blink: Float[np.ndarray, "t 2"], gaze: Float[np.ndarray, "t 4"], 
 
 
 def loosened(prior: Prior, part: float) -> Prior:
-    """With less weight on which actions there are."""
+    """With less weight on which actions there are, and some less on how smoothly the head moves."""
     precision, linear = prior.precision.copy(), prior.linear.copy()
     others = np.array([j for j, i in enumerate(FREE) if not NAMES[i].startswith("eyeBlink")])
     precision[np.ix_(others, others)] *= part
     linear[:, others] *= part
-    return replace(prior, precision=precision, linear=linear)
+    return replace(prior, precision=precision, linear=linear, second=prior.second * part**0.5)
 
 
 def _couple(precision: np.ndarray, i: int, j: int, deviation: float) -> None:

@@ -226,3 +226,9 @@ def test_a_damaged_track_is_named(tmp_path):
     path.write_bytes(b"no track")
     with pytest.raises(InputError, match=r"track\.safetensors"):
         load_track(path)
+
+
+def test_points_without_any_error_are_believed(scene, rig):
+    noise = _noise_of(torch.zeros(40, 478, 2), scene, rig)
+    assert noise.information == 1
+    assert float(noise.sigma.max()) < 0.005
