@@ -47,6 +47,8 @@ class Frames:
     good: Bool[np.ndarray, "t"]
     """Where the face was seen."""
     fps: float
+    seen: Bool[np.ndarray, "478"] | None = None
+    """Points that the detector tells; None is all."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +75,7 @@ def calibrate(landmarks_px: Float[np.ndarray, "t 478 2"], frames: Frames, lid_fo
     blink, opening = np.zeros((len(out), 2)), np.zeros(2)
     for side in (0, 1):
         upper, lower = out[:, UPPER_LIDS[side]], out[:, LOWER_LIDS[side]]
-        gap = lid_gap(out, side) / unit_px
+        gap = lid_gap(out, side, frames.seen) / unit_px
         down = _down(out, side, frames)
         opened = gap / np.maximum(1 - lid_follow * down, 0.4)
         opening[side] = np.quantile(opened[good], _OPEN)
@@ -89,10 +91,14 @@ def calibrate(landmarks_px: Float[np.ndarray, "t 478 2"], frames: Frames, lid_fo
     return Calibrated(landmarks_px=out.astype(np.float32), blink=blink, opening=opening, lip_bias=bias)
 
 
-def lid_gap(landmarks: Float[np.ndarray, "t 478 2"], side: int) -> Float[np.ndarray, "t"]:
-    """Mean distance of the middle of the upper lid to that of the lower, in the landmarks' unit."""
-    apart = landmarks[:, UPPER_LIDS[side, 2:5]] - landmarks[:, LOWER_LIDS[side, 2:5]]
-    return np.linalg.norm(apart, axis=-1).mean(-1)
+def lid_gap(
+    landmarks: Float[np.ndarray, "t 478 2"], side: int, seen: Bool[np.ndarray, "478"] | None = None
+) -> Float[np.ndarray, "t"]:
+    """Mean distance of the middle of the upper lid to that of the lower, in the landmarks' unit, of points `seen`."""
+    upper, lower = UPPER_LIDS[side, 2:5], LOWER_LIDS[side, 2:5]
+    both = np.ones(3, bool) if seen is None else seen[upper] & seen[lower]
+    both = both if both.any() else np.ones(3, bool)
+    return np.linalg.norm(landmarks[:, upper[both]] - landmarks[:, lower[both]], axis=-1).mean(-1)
 
 
 def lip_gap(landmarks: Float[np.ndarray, "t 478 2"]) -> Float[np.ndarray, "t"]:

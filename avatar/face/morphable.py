@@ -26,6 +26,8 @@ _FAITH = 0.0005
 """Metres of error that weigh as much as an expression coefficient of one standard deviation."""
 _FAR = 0.006
 """Metres from the Anny surface beyond which a landmark is not carried over; nor is one at the edge of a mask."""
+_STRAIN, _GROWTH = 0.035, 1.25
+"""Mean distance (metres) by which Anny may be bent, and how much larger or smaller a model may be."""
 _WORST = 0.006
 """Median distance (metres) of the surfaces above which the file is no face in a known pose."""
 _CORNERS = (33, 263, 168, 4)
@@ -137,6 +139,12 @@ def as_rig(model: MorphableModel, anny: AnnyRig, embedding: Embedding | None = N
         raise InputError(
             f"{model.name}: its mean face lies {1000 * registration.error:.0f} mm beside the known one; give the "
             "unchanged published file"
+        )
+    strain = float(np.linalg.norm(registration.person.neutral.numpy() - anny.mean.numpy(), axis=1).mean())
+    if strain > _STRAIN or not 1 / _GROWTH < registration.scale < _GROWTH:
+        raise InputError(
+            f"{model.name}: its mean is no face in metres that the known one fits (scale {registration.scale:.2f}, "
+            f"{1000 * strain:.0f} mm of bending); give the unchanged published file"
         )
     if model.joints is None:
         model = _with_eyeballs(model, anny, registration)

@@ -100,7 +100,7 @@ class _Tracker:
         fps: float,
     ):
         rig, footage = rig_footage
-        self.segments = footage.segments
+        self.segments, self._seen = footage.segments, footage.seen
         self.landmarks_px, self.confidence = np.nan_to_num(landmarks_px), confidence.astype(np.float64)
         self._rig, self._size, self._fps = rig, size, fps
         self._kept, sigma = _points(rig, footage.seen)
@@ -162,7 +162,7 @@ class _Tracker:
         up = -guess.rotation[:, :2, 1]
         up = up / np.maximum(np.linalg.norm(up, axis=1, keepdims=True), 1e-6)
         unit = np.exp(guess.log_scale) * self._solver.eye_distance
-        frames = lids.Frames(up_px=up, unit_px=unit, good=self.confidence > 0, fps=self._fps)
+        frames = lids.Frames(up_px=up, unit_px=unit, good=self.confidence > 0, fps=self._fps, seen=self._seen)
         return lids.calibrate(self.landmarks_px, frames, _LID_FOLLOW)
 
     def _spread(self, observed: Observed, guess: State) -> Int[np.ndarray, "n"]:
