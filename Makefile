@@ -15,7 +15,7 @@ $(VENV)/.packages: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) --upgrade pip setuptools wheel
 	$(PIP) -c constraints.txt torch
-	$(PIP) -c constraints.txt --editable '.[preprocess,demo,dev]'
+	$(PIP) -c constraints.txt --editable '.[preprocess,bfm,parser,demo,dev]'
 	touch $@
 
 $(READY): $(VENV)/.packages setup.py $(NATIVE)
@@ -27,7 +27,7 @@ demo: $(READY)
 	$(BIN)/avatar demo --out demo
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -rs
 
 check: $(READY)
 	$(BIN)/ruff check .

@@ -1,9 +1,10 @@
 """What is known of faces before looking: which actions there are and go together, how fast things move."""
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from avatar.face.arkit import NAMES
 from avatar.face.natural import natural
@@ -12,8 +13,8 @@ from avatar.face.solver import FREE, GAZE, PLACE, SCALE, TURN, UNKNOWNS
 _BLINK, _BLINK_PAIR = 0.06, 0.3
 """Deviations of eyeBlink around what the lids' opening says, and of the difference of right and left."""
 
-_NATURAL, _OWN = 1.0, 0.03
-"""Factor on the covariance of natural faces, and deviation of each action by itself."""
+_OWN = 0.03
+"""Deviation of each action by itself, beside what goes together in natural faces."""
 
 _RARE, _RARITY, _RAREST, _FAINT = 0.08, 0.4, 60.0, 0.3
 """Actions whose mean in natural faces is below the first number are absent from most: they get an exponential prior of
@@ -46,6 +47,31 @@ def _look_up(table: dict[str, float], name: str, default: float) -> float:
     return table[max(found, key=len)] if found else default
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Usual:
+    """Natural faces in the solver's order; without the lids, which have their own prior."""
+
+    index: Int[np.ndarray, "o"]
+    """Among the free actions."""
+    mean: Float[np.ndarray, "o"]
+    precision: Float[np.ndarray, "o o"]
+    linear: Float[np.ndarray, "o"]
+
+
+@lru_cache(maxsize=1)
+def _usual() -> _Usual:
+    """Made once: the live tracker asks at every picture."""
+    index = np.array([j for j, i in enumerate(FREE) if not NAMES[i].startswith("eyeBlink")])
+    chosen, faces = FREE[index], natural()
+    mean, covariance = faces.mean[chosen], faces.covariance[np.ix_(chosen, chosen)]
+    return _Usual(
+        index=index,
+        mean=mean,
+        precision=np.linalg.inv(covariance + _OWN**2 * np.eye(len(index))),
+        linear=_FAINT + _RARITY * np.clip(1 / mean - 1 / _RARE, 0, _RAREST),
+    )
+
+
 def make_prior(blink: Float[np.ndarray, "t 2"], gaze: Float[np.ndarray, "t 4"], fps: float) -> Prior:
     """The prior for a clip.
 
@@ -62,11 +88,10 @@ def make_prior(blink: Float[np.ndarray, "t 2"], gaze: Float[np.ndarray, "t 4"], 
     lids = [names.index("eyeBlinkRight"), names.index("eyeBlinkLeft")]
     precision[lids, lids] = _BLINK**-2
     _couple(precision, lids[0], lids[1], _BLINK_PAIR)
-    others = np.setdiff1d(np.arange(len(FREE)), lids)
-    usual = natural()
-    mean, covariance = usual.mean[FREE[others]], usual.covariance[np.ix_(FREE[others], FREE[others])]
-    precision[np.ix_(others, others)] = np.linalg.inv(_NATURAL * covariance + _OWN**2 * np.eye(len(others)))
-    linear[others] = _FAINT + _RARITY * np.clip(1 / mean - 1 / _RARE, 0, _RAREST)
+    usual = _usual()
+    others, mean = usual.index, usual.mean
+    precision[np.ix_(others, others)] = usual.precision
+    linear[others] = usual.linear
     for axis, deviation in enumerate((_EYES_YAW, _EYES_PITCH)):
         right, left = GAZE.start + axis, GAZE.start + 2 + axis
         precision[right, right] += _CAMERA_GAZE**-2
@@ -91,7 +116,7 @@ def make_prior(blink: Float[np.ndarray, "t 2"], gaze: Float[np.ndarray, "t 4"], 
 def loosened(prior: Prior, part: float) -> Prior:
     """With less weight on which actions there are, and some less on how smoothly the head moves."""
     precision, linear = prior.precision.copy(), prior.linear.copy()
-    others = np.array([j for j, i in enumerate(FREE) if not NAMES[i].startswith("eyeBlink")])
+    others = _usual().index
     precision[np.ix_(others, others)] *= part
     linear[:, others] *= part
     return replace(prior, precision=precision, linear=linear, second=prior.second * part**0.5)
