@@ -114,18 +114,20 @@ def _mediapipe(given: _Given, tools: Tools) -> Tools:
 
 
 def _face_landmarker(given: _Given, tools: Tools) -> Tools:
+    from avatar.face.both_ways import BothWaysDetector
     from avatar.face.face_landmarker import ADDRESS, SHA256, SIZE, FaceLandmarkerDetector
 
     remote = RemoteFile(url=ADDRESS, size=SIZE, sha256=SHA256, name="face_landmarker.task")
     file = fetched(remote, sink=given.sink) if given.file is None else given.needed_file("face_landmarker.task")
-    return _with(tools, given, (file,), detector=lambda: FaceLandmarkerDetector(file))
+    live = partial(FaceLandmarkerDetector, file)
+    return _with(tools, given, (file,), detector=partial(BothWaysDetector, live), live_detector=live)
 
 
 def _face_alignment(given: _Given, tools: Tools) -> Tools:
     from avatar.face.sparse_landmarks import FaceAlignmentDetector
 
     given.without_file()
-    return _with(tools, given, (), detector=FaceAlignmentDetector)
+    return _with(tools, given, (), detector=FaceAlignmentDetector, live_detector=FaceAlignmentDetector)
 
 
 def _rig_parser(given: _Given, tools: Tools) -> Tools:

@@ -60,7 +60,7 @@ def record(
     Raises:
         InputError: if too few pictures show a face.
     """
-    detector, size, waiting, live = tools.detector(), (0, 0), [], None
+    detector, size, waiting, live = tools.live_detector(), (0, 0), [], None
     start, count, follower = time.monotonic(), 0, _Follower()
     try:
         for seconds, picture in pictures:

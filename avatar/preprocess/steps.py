@@ -56,7 +56,7 @@ class Steps:
                 inputs=("frames",),
                 outputs=("landmarks.safetensors", "masks", "shots.json"),
                 config={**amounts, **faces},
-                version=2,
+                version=3,
             ),
             Stage(
                 name="track",

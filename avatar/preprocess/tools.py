@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from avatar.core import AudioTrack, Camera, FaceTrack
+from avatar.face.both_ways import BothWaysDetector
 from avatar.face.landmarks import AbstractLandmarkDetector, MediapipeDetector, PersonSegmenter
 from avatar.face.learned_parsing import ClipParser
 from avatar.face.parsing import Parser
@@ -56,12 +57,19 @@ def estimate_offset(audio: AudioTrack, landmarks: Mapping[str, Tensor], fps: flo
     return Sync(delay=found.seconds, confidence=found.confidence, reason=found.reason)
 
 
+def mediapipe_both_ways() -> AbstractLandmarkDetector:
+    """The usual detector of films."""
+    return BothWaysDetector(MediapipeDetector)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Tools:
     """What the stages call."""
 
     family: Callable[[], AbstractRig] = AnnyRig.load
-    detector: Callable[[], AbstractLandmarkDetector] = MediapipeDetector
+    detector: Callable[[], AbstractLandmarkDetector] = mediapipe_both_ways
+    live_detector: Callable[[], AbstractLandmarkDetector] = MediapipeDetector
+    """For pictures that cannot wait."""
     segmenter: Callable[[], Segmenter] = PersonSegmenter
     fit: Callable[..., tuple[FaceTrack, PersonalRig]] = fit
     """As `avatar.face.tracking.fit`."""

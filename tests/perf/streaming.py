@@ -23,7 +23,7 @@ from avatar.face.gaze import LOOK_INDEX
 from avatar.face.streaming import StreamingTracker
 from avatar.face.streaming_person import learn_opening
 from avatar.face.tracking import fit
-from tests.perf.tracking import CLIPS, detect, random_motion
+from tests.perf.tracking import CLIPS, TOOLS, detect, random_motion
 
 NAMES = ("speech_en_8s", "anchor_de_20s")
 _OPENING = 3.0
@@ -131,7 +131,7 @@ def _both(
 
 def measure_clip(path: Path, rig: AnnyRig) -> dict[str, float]:
     """Live against the offline fit of the same clip; the opening is not counted."""
-    person, size, fps, _ = detect(path)
+    person, size, fps, _ = detect(path, TOOLS.live_detector)
     return _both(rig, person.landmarks_px, person.confidence, size, (fps, None))
 
 

@@ -6,6 +6,7 @@ On clips: agreement with the detector (precision, not accuracy). On rendered mot
 import argparse
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +19,13 @@ from avatar.face import AnnyRig, PersonalRig
 from avatar.face.arkit import INDEX
 from avatar.face.calibration import LOWER_INNER, LOWER_LIDS, OUTER_LIPS, UPPER_INNER, UPPER_LIDS, lid_gap, lip_gap
 from avatar.face.gaze import LOOK_INDEX, with_looks
-from avatar.face.landmarks import FollowedPerson, MediapipeDetector, follow
+from avatar.face.landmarks import AbstractLandmarkDetector, FollowedPerson, follow
 from avatar.face.tracking import Footage, fit
 from avatar.preprocess.series import series_of
+from avatar.preprocess.tools import Tools
 
 CLIPS = Path(__file__).parents[3] / "shared" / "clips"
+TOOLS = Tools()
 NAMES = ("anchor_71s", "anchor_de_20s", "speech_en_8s", "expressions_20s", "talk_3", "talk_10")
 LIPS = np.concatenate([OUTER_LIPS, UPPER_INNER, LOWER_INNER])
 _PARTS, _PARTS_USED = 8, 3
@@ -38,11 +41,13 @@ def project(track: FaceTrack, person: PersonalRig, rig: AnnyRig) -> Float[np.nda
     return np.stack(out)
 
 
-def detect(path: Path) -> tuple[FollowedPerson, tuple[int, int], float, float]:
+def detect(
+    path: Path, make: Callable[[], AbstractLandmarkDetector] = TOOLS.detector
+) -> tuple[FollowedPerson, tuple[int, int], float, float]:
     """The person of a clip, the frame size, frames a second, and milliseconds a frame."""
     from avatar.media import open_clip
 
-    clip, detector, found, start = open_clip(path), MediapipeDetector(), [], time.perf_counter()
+    clip, detector, found, start = open_clip(path), make(), [], time.perf_counter()
     for i in range(len(clip.frames)):
         found.append(detector.detect(clip.frames[i], i / clip.fps))
     size = clip.frames[0].shape

@@ -58,7 +58,7 @@ def detector() -> Drawn:
 def run(detector: Drawn, shown: list[tuple[float, int]], fps: float = FPS) -> tuple[Recording, list[Event]]:
     events: list[Event] = []
     pictures = ((seconds, np.full((512, 512, 3), index, np.uint8)) for seconds, index in shown)
-    tools = Tools(detector=lambda: detector)
+    tools = Tools(live_detector=lambda: detector)
     return record(pictures, tools, fps=fps, total=len(shown), sink=events.append), events
 
 
