@@ -64,11 +64,11 @@ def perform_motion(avatar: Path, motion: Path, out: Path, *, audio: Path | None,
     perform(avatar, motion, out, shot, audio=audio, sink=sink)
 
 
-def export(source: Path, out: Path, *, motion: Path | None) -> None:
-    """Motion, or the rig with its motion, for other programs."""
-    from avatar.drive.export import export_motion
+def export(source: Path, out: Path, *, motion: Path | None, at: float | None = None) -> list[Path]:
+    """Motion, the rig with its motion, or the splats of a moment, for other programs; gives the files."""
+    from avatar.drive import export as files
 
-    export_motion(source, out, motion)
+    return files.export(source, out, motion, at)
 
 
 def record_live(source: str, out: Path, *, seconds: float, sink: Sink) -> None:

@@ -144,21 +144,25 @@ class Drive:
 
 @dataclass(frozen=True, kw_only=True)
 class Export:
-    """Write motion for other programs: Live Link Face CSV, .npz, or the head as animated glTF (Blender opens it)."""
+    """Write files for other programs: motion (Live Link Face CSV, .npz), the head as animated glTF, or the splats."""
 
     source: Positional[Path]
     """A folder of build or preprocess, whose tracked motion is written; or an avatar that performs --motion."""
     out: Output
-    """.csv, .npz or .safetensors for the motion, .glb for the head with 52 morph targets and the motion."""
+    """.csv, .npz or .safetensors for the motion, .glb for the head with 52 morph targets and the motion; .ply or .spz
+    for the splats of one moment, which viewers of Gaussian splats open."""
     motion: Path | None = None
     """A motion file instead of the tracked motion."""
+    at: float | None = None
+    """Seconds into the motion at which the splats are taken (the resting face by default); with .glb it writes the
+    splats (KHR_gaussian_splatting) and the head with its motion beside them."""
 
     def run(self, console: Console) -> None:
         del console
         from avatar.build import export
 
-        export(self.source, self.out, motion=self.motion)
-        _say(f"written: {self.out}")
+        for path in export(self.source, self.out, motion=self.motion, at=self.at):
+            _say(f"written: {path}")
 
 
 @dataclass(frozen=True, kw_only=True)

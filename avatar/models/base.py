@@ -12,7 +12,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from avatar.core import RenderOutput, RenderRequest
+from avatar.core import Gaussians, MotionFrame, RenderOutput, RenderRequest
+from avatar.errors import InputError
 from avatar.face.rig import PersonalRig
 from avatar.ops.optimize import OuterGradient
 
@@ -58,6 +59,14 @@ class AbstractBackbone(nn.Module, ABC):
     def outer_gradients(self) -> dict[nn.Parameter, OuterGradient]:
         """Parameters whose gradient the backbone gives as an outer product from now on, not in `grad`."""
         return {}
+
+    def pose(self, motion: MotionFrame) -> Gaussians:
+        """The splats of a moment, in the world frame.
+
+        Raises:
+            InputError: if the backbone is not made of Gaussians.
+        """
+        raise InputError("this avatar is not made of Gaussians; build it with a gaussian recipe to have splats")
 
     @abstractmethod
     def upkeep(self, steps: int) -> AbstractUpkeep:
