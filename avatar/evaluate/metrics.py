@@ -17,6 +17,8 @@ LIPS = OUTER_LIPS + INNER_LIPS
 _GAP_PAIRS = ((82, 87), (13, 14), (312, 317))
 """Upper and lower point of the inner lips, at and beside the middle."""
 _EXACT = 1e-12
+_STILL, _STILL_AROUND = 2.0, 0.01
+"""Grey levels, on average over a Gaussian of this part of the height, below which a region stands still."""
 _RADIUS = 5
 """Of the 11x11 window of SSIM."""
 
@@ -59,6 +61,24 @@ def flip(drawn: Picture, true: Picture) -> float:
 
     a, b = (np.ascontiguousarray(p.astype(np.float32) / 255.0) for p in (drawn, true))
     return float(flip_evaluator.evaluate(b, a, "LDR", applyMagma=False, computeMeanError=True)[1])
+
+
+def still_changes(
+    drawn: tuple[Picture, Picture], true: tuple[Picture, Picture], where: Bool[np.ndarray, "h w"]
+) -> tuple[float, float]:
+    """Mean change (grey levels) from one frame to the next, of the drawn and of the true ones, where the true ones
+    stand still and `where` holds; NaN where nothing does. Noise of the film is change too, so one is told by the other.
+
+    Args:
+        drawn: frame before, frame.
+        true: the same of the film.
+    """
+    import cv2
+
+    ours, theirs = (cv2.absdiff(*pair).astype(np.float32).mean(-1) for pair in (drawn, true))
+    around = cv2.GaussianBlur(theirs, (0, 0), _STILL_AROUND * len(theirs))
+    still = where & (around < _STILL)
+    return (float(ours[still].mean()), float(theirs[still].mean())) if still.any() else (float("nan"), float("nan"))
 
 
 def lip_distance_px(drawn: Points, true: Points, height: int) -> float:

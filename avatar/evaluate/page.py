@@ -12,9 +12,9 @@ from avatar.media.plots import Plot
 _LABELS = {
     "psnr_frame": "PSNR frame", "psnr_peer": "PSNR peer", "psnr_mouth": "PSNR mouth", "ssim": "SSIM",
     "ssim_peer": "SSIM peer", "flip": "FLIP", "lmd_px": "LMD px", "lip_gap_r": "lip gap r",
-    "lip_gap_slope": "lip gap slope",
+    "lip_gap_slope": "lip gap slope", "flicker": "flicker",
 }  # fmt: skip
-_DIGITS = {"ssim": 4, "ssim_peer": 4, "flip": 4, "lip_gap_r": 3, "lip_gap_slope": 3}
+_DIGITS = {"ssim": 4, "ssim_peer": 4, "flip": 4, "lip_gap_r": 3, "lip_gap_slope": 3, "flicker": 2}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,12 +9,12 @@ from jaxtyping import Float
 from avatar.evaluate import metrics
 from avatar.evaluate.score import PICTURE_METRICS, Series
 
-SCHEMA = 1
+SCHEMA = 2
 CAP_DB = 100.0
 """A single frame that equals the true one counts as this many dB in a mean."""
 
 ROW_NAMES = ("reenacted", "spoken", "nearest_frame", "ground_truth")
-COLUMNS = (*PICTURE_METRICS, "lmd_px", "lip_gap_r", "lip_gap_slope")
+COLUMNS = (*PICTURE_METRICS, "lmd_px", "lip_gap_r", "lip_gap_slope", "flicker")
 DEFINITIONS = {
     "psnr_frame": "PSNR in dB over the whole frame, everything drawn by us; mean of the frames' values.",
     "psnr_peer": (
@@ -33,8 +33,12 @@ DEFINITIONS = {
     ),
     "lip_gap_r": "Correlation over time of the inner lips' opening on drawn and on true frames.",
     "lip_gap_slope": "How much of the true opening is drawn: slope of the line through both; below 1 is mumbling.",
+    "flicker": (
+        "Mean change of the person from frame to frame where the true frames stand still (less than 2 grey levels "
+        "around), over that of the true frames there, which is noise; 1 is as steady as the film."
+    ),
 }
-HIGHER_IS_BETTER = {name: name not in ("flip", "lmd_px") for name in COLUMNS}
+HIGHER_IS_BETTER = {name: name not in ("flip", "lmd_px", "flicker") for name in COLUMNS}
 
 
 def mean_db(values: Float[np.ndarray, "t"]) -> float | None:
@@ -50,6 +54,11 @@ def _mean(values: Float[np.ndarray, "t"]) -> float | None:
     return float(known.mean()) if len(known) else None
 
 
+def _flicker(row: dict[str, Float[np.ndarray, "t"]]) -> float | None:
+    ours, theirs = _mean(row["change"]), _mean(row["true_change"])
+    return ours / theirs if ours is not None and theirs else None
+
+
 def summary(row: dict[str, Float[np.ndarray, "t"]], true_gap: Float[np.ndarray, "t"]) -> dict[str, Any]:
     """One row of the report: every column, and from how many frames each kind of number comes."""
     r, slope = metrics.lip_gap_agreement(row["lip_gap_px"], true_gap)
@@ -58,6 +67,7 @@ def summary(row: dict[str, Float[np.ndarray, "t"]], true_gap: Float[np.ndarray, 
         **{name: _mean(row[name]) for name in ("ssim", "ssim_peer", "flip", "lmd_px")},
         "lip_gap_r": r if math.isfinite(r) else None,
         "lip_gap_slope": slope if math.isfinite(slope) else None,
+        "flicker": _flicker(row),
         "frames": {name: int((~np.isnan(row[name])).sum()) for name in (*PICTURE_METRICS, "lmd_px")},
     }
 

@@ -24,6 +24,8 @@ HEAD = (
 
 PICTURE_METRICS = ("psnr_frame", "psnr_peer", "psnr_mouth", "ssim", "ssim_peer", "flip")
 FACE_METRICS = ("lmd_px", "lip_gap_px")
+CHANGES = ("change", "true_change")
+"""From the frame before, see `metrics.still_changes`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,11 +155,17 @@ def _score_row(row: Row, job: _Job, true_points: _Found) -> dict[str, Float[np.n
     truth, count = job.truth, len(job.truth.indices)
     structure = evenly(count, job.config.structure_frames)
     flip = evenly(count, job.config.flip_frames) if find_spec("flip_evaluator") else set()
-    numbers = {name: np.full(count, np.nan) for name in PICTURE_METRICS + FACE_METRICS}
+    numbers = {name: np.full(count, np.nan) for name in PICTURE_METRICS + FACE_METRICS + CHANGES}
+    before: tuple[int, Picture, Picture] | None = None
     with _following(job.detector, truth.fps) as find:
         for position, index in enumerate(truth.indices):
             true, drawn = truth.frame(index), row.draw(index)
             scores = _picture_scores(drawn, true, truth, index, structure=position in structure, flip=position in flip)
+            if before is not None and before[0] == index - 1:
+                person = truth.labels(index) != Region.BACKGROUND
+                found = metrics.still_changes((before[1], drawn), (before[2], true), person)
+                scores |= dict(zip(CHANGES, found, strict=True))
+            before = index, drawn, true
             if find and position in true_points:
                 seen = find(recoded(drawn) if row.name == "ground_truth" else drawn, index)
                 scores |= _face_scores(seen, *true_points[position])

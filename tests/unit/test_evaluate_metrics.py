@@ -115,3 +115,23 @@ def test_ssim_counts_whole_windows_only(picture):
     other = _noisy(picture, 12)
     a, b = (torch.from_numpy(p.astype(np.float32) / 255) for p in (other, picture))
     assert metrics.ssim(other, picture) == pytest.approx(float(image.ssim(a, b)), abs=1e-5)
+
+
+def test_flicker_counts_where_the_film_stands_still_and_nowhere_else():
+    rng = np.random.default_rng(0)
+    scene = rng.integers(60, 190, (80, 80, 3)).astype(np.uint8)
+
+    def taken(noise: float, moved: int = 0) -> np.ndarray:
+        shot = scene.astype(float) + rng.normal(0, noise, scene.shape)
+        shot[:, 40:] = np.roll(shot[:, 40:], moved, 0)
+        return shot.round().clip(0, 255).astype(np.uint8)
+
+    everywhere, film = np.ones((80, 80), bool), (taken(0.5), taken(0.5, moved=7))
+    ours, theirs = metrics.still_changes(film, film, everywhere)
+    assert ours == theirs < 1.0  # the half that moves is left out
+    steady, shaky = (metrics.still_changes((taken(n), taken(n)), film, everywhere)[0] for n in (0.2, 3.0))
+    assert steady < theirs < shaky / 3
+    assert math.isnan(metrics.still_changes(film, film, np.zeros((80, 80), bool))[0])
+    left = np.zeros((80, 80), bool)
+    left[:, 60:] = True
+    assert math.isnan(metrics.still_changes(film, film, left)[1])

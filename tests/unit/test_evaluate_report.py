@@ -11,7 +11,7 @@ import torch
 
 from avatar.core import AudioTrack, Camera, FaceTrack, MotionSequence, Region, RenderOutput
 from avatar.errors import InputError
-from avatar.evaluate import evaluation, motion, report
+from avatar.evaluate import evaluation, motion, report, score
 from avatar.evaluate.config import EvaluateConfig
 from avatar.evaluate.metrics import LIPS
 from avatar.evaluate.rows import Subject, nearest_frame, spoken
@@ -123,6 +123,7 @@ def test_report_is_strict_json_with_every_row_and_number(subject, without_detect
     truth, ours = found["rows"]["ground_truth"], found["rows"]["reenacted"]
     assert truth["psnr_frame"] is None
     assert truth["ssim"] == 1.0
+    assert truth["flicker"] is None  # all of the toy film moves
     assert 15 < ours["psnr_frame"] < ours["psnr_peer"] < 40
     assert found["fps"] > 0
     assert found["file_mb"] == pytest.approx(0.25)
@@ -198,6 +199,14 @@ def test_peer_composite_replaces_all_but_the_head():
     assert composite[25, 15, 0] == 0
     assert composite[9, 9, 0] == 200  # the head's edge counts too
     assert composite[8, 8, 0] == 0
+
+
+def test_flicker_is_a_ratio_of_means_over_the_frames_that_follow_another():
+    nan, names = float("nan"), (*score.PICTURE_METRICS, *score.FACE_METRICS)
+    row = {name: np.full(3, nan) for name in names}
+    row |= {"change": np.array([nan, 1.0, 2.0]), "true_change": np.array([nan, 1.0, 1.0])}
+    assert report.summary(row, np.full(3, nan))["flicker"] == 1.5
+    assert report.summary(row | {"true_change": np.zeros(3)}, np.full(3, nan))["flicker"] is None
 
 
 def test_worst_moments_lie_apart(subject):
