@@ -60,7 +60,7 @@ class Frames:
     seen: Bool[np.ndarray, "478"] | None = None
     """Points that the detector tells; None is all."""
     dark: Float[np.ndarray, "t"] | None = None
-    """Of `mouth_picture.dark_between_lips`; nan where the frame does not tell, None is no picture."""
+    """Of `mouth_picture.dark_between_lips`; negative where the frame does not tell, None is no picture."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +149,7 @@ def _open_lips(landmarks: np.ndarray, frames: Frames) -> None:
     if frames.dark is None or not (frames.seen is None or frames.seen[[*UPPER_INNER, *LOWER_INNER]].all()):
         return
     gap = lip_gap(landmarks) / frames.unit_px
-    more = more_open(np.where(frames.good, frames.dark, np.nan), gap) * frames.unit_px
+    more = more_open(np.where(frames.good, frames.dark, -1), gap) * frames.unit_px
     shift = 0.5 * more[:, None, None] * _ARCH[:, None] * frames.up_px[:, None]
     landmarks[:, UPPER_INNER] += shift
     landmarks[:, LOWER_INNER] -= shift
@@ -161,9 +161,9 @@ def more_open(dark: Float[np.ndarray, "t"], gap: Float[np.ndarray, "t"]) -> Floa
     How much is dark between this person's closed lips, and how the dark grows, is taken from the clip itself.
 
     Args:
-        dark: of `mouth_picture.dark_between_lips`; nan where it is not known or the frame does not count.
+        dark: of `mouth_picture.dark_between_lips`; negative where it is not known or the frame does not count.
     """
-    known = np.isfinite(dark)
+    known = dark >= 0
     shut, parted = known & (gap < _SHUT), known & (gap > _PARTED) & (gap < _WIDE)
     told = known & (gap < _WIDE)
     if shut.sum() < _FEW or parted.sum() < _FEW or np.ptp(dark[told]) < 1e-6:
@@ -172,6 +172,6 @@ def more_open(dark: Float[np.ndarray, "t"], gap: Float[np.ndarray, "t"]) -> Floa
         return np.zeros(len(gap))
     line = float(np.quantile(dark[shut], 0.25))
     scale = float(np.clip(np.median(gap[parted] / np.maximum(dark[parted] - line, 1e-3)), *_SCALE))
-    more = np.clip(scale * (np.where(known, dark, 0) - line) - gap, 0, None)
+    more = np.clip(scale * (dark - line) - gap, 0, None)
     believed = np.clip((more - _DOUBT) / (_SURE - _DOUBT), 0, 1)
     return more * believed * np.clip((2 * _PARTED - gap) / _PARTED, 0, 1)

@@ -9,6 +9,7 @@ from jaxtyping import Float, UInt8
 
 from avatar.face.calibration import LOWER_INNER, UPPER_INNER
 
+UNTOLD = -1.0
 _ABOVE, _BELOW = np.array([40, 39, 37, 0, 267, 269, 270]), np.array([91, 181, 84, 17, 314, 405, 321])
 """Outer edges of the lips over and under the inner pairs but the outermost."""
 _REACH, _SAMPLES = 0.13, 41
@@ -25,13 +26,13 @@ _FEW = 5
 
 
 def dark_between_lips(frame: UInt8[np.ndarray, "h w 3"], landmarks_px: Float[np.ndarray, "478 2"]) -> float:
-    """Length (eye distances) of what has neither lip's colour between the lips' middles; nan where it is not told."""
+    """Length (eye distances) of what has neither lip's colour between the lips' middles; negative if it is not told."""
     import cv2
 
     points = landmarks_px.astype(np.float64)
     unit = float(np.linalg.norm(points[33] - points[263]))
     if not unit >= _LEAST_PX:
-        return np.nan
+        return UNTOLD
     upper, lower = points[UPPER_INNER[1:-1]], points[LOWER_INNER[1:-1]]
     down = (points[152] - points[10]) / max(float(np.linalg.norm(points[152] - points[10])), 1e-6)
     middle = (upper + lower) / 2
@@ -45,7 +46,7 @@ def dark_between_lips(frame: UInt8[np.ndarray, "h w 3"], landmarks_px: Float[np.
         part = (along - outer) / (sign * np.maximum(sign * (inner - outer), 1e-6))
         lip = (part > _LIP[0]) & (part < _LIP[1])
         if lip.sum() < _FEW:
-            return np.nan
+            return UNTOLD
         far = np.minimum(far, np.linalg.norm(lab - np.median(lab[lip], 0), axis=-1))
         inside &= part > _INSIDE
     other = np.clip((far - _ALIKE) / (_OTHER - _ALIKE), 0, 1) * inside

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 
 from avatar.face.covering import POINTS, face_colours, find_covered, trust_in_turn
 from avatar.face.landmarks import AbstractLandmarkDetector, FaceLandmarks, FollowedPerson, follow
-from avatar.face.mouth_picture import dark_between_lips
+from avatar.face.mouth_picture import UNTOLD, dark_between_lips
 from avatar.face.segments import spans
 from avatar.preprocess.shots import CutFinder, Seen, Shot, find_jumps, joined, judge_shots, looked_at, split_at
 
@@ -25,7 +25,7 @@ class Watched:
     covered: Bool[np.ndarray, "t"]
     """Where something hides the mouth or a large part of the face."""
     dark: Float[np.ndarray, "t"]
-    """What is dark between the lips, in eye distances; nan where it is not told."""
+    """What is dark between the lips, in eye distances; negative where it is not told."""
 
 
 class Watcher:
@@ -75,7 +75,7 @@ class Watcher:
 
     def _followed(self, person: FollowedPerson) -> tuple[Float[np.ndarray, "t 468 3"], Float[np.ndarray, "t"]]:
         """What was measured on the followed face of each frame."""
-        out, dark = np.zeros((len(self._faces), POINTS, 3), np.float32), np.full(len(self._faces), np.nan)
+        out, dark = np.zeros((len(self._faces), POINTS, 3), np.float32), np.full(len(self._faces), UNTOLD)
         for index, faces in enumerate(self._faces):
             measured = zip(faces, self._colours[index], self._dark[index], strict=True)
             for face, colours, length in measured:
