@@ -1,7 +1,8 @@
 """`python -m avatar.face.bake -o FILE`: turns the `anny` package into the small head rig that this library ships.
 
 Samples adult heads of the Anny body model (Brégier et al. 2025; shapes of MakeHuman, CC0), aligns them, and keeps the
-principal components as identity basis. Landmark calibration is `avatar.face.correspondence`.
+principal components as identity basis. Landmark calibration is `avatar.face.correspondence`, for
+the inner lips `avatar.face.mouth_edge`.
 """
 
 import argparse
@@ -17,6 +18,7 @@ from avatar.events import Done, Event, Metric, Progress, Sink, silent
 from avatar.face import anny_mesh, anny_regions, arkit, correspondence
 from avatar.face.anny_contact import LipCloser, lid_pairs
 from avatar.face.anny_mesh import AnnySource, Bust
+from avatar.face.mouth_edge import on_mouth_edges
 from avatar.face.rig import AnnyRig, LandmarkTable, Piece, save_tensors
 
 _HEAD_CHANGES = ("cheek", "chin", "ear", "eye", "eyebrows", "forehead", "head", "mouth", "neck", "nose")
@@ -291,7 +293,7 @@ def main(arguments: list[str] | None = None) -> None:
 
     tensors = with_landmarks(bake(options.heads, options.seed, report), None)
     table = correspondence.calibrate(AnnyRig(tensors), pictures=options.pictures, seed=options.seed, sink=report)
-    tensors = with_landmarks(tensors, table)
+    tensors = with_landmarks(tensors, on_mouth_edges(AnnyRig(tensors), table))
     facts = {"source": "Anny (Apache-2.0) and MakeHuman (CC0)", "heads": str(options.heads), "seed": str(options.seed)}
     save_tensors({name: t.contiguous() for name, t in tensors.items()}, options.output, facts)
     report(Done(stage="bake", seconds=time.monotonic() - began, outputs=(options.output,)))

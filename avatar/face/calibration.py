@@ -31,9 +31,19 @@ BROWS: Int[np.ndarray, "20"] = np.array(
     [46, 53, 52, 65, 55, 70, 63, 105, 66, 107, 276, 283, 282, 295, 285, 300, 293, 334, 296, 336]
 )
 
+_FOREHEAD, _CHIN = 10, 152
 _OPEN, _CLOSED_PART, _EYEBALL = 0.7, 0.35, 0.14
 """The radius of an eyeball is in eye distances."""
 _LIPS_CLOSED, _LIPS_BIAS = 0.05, 0.025
+_ARCH: Float[np.ndarray, "9"] = np.array([0.35, 0.65, 0.9, 1, 1, 1, 0.9, 0.65, 0.35])
+"""How far a mouth is open across, in parts of its middle."""
+_FEW, _AGREE = 5, 0.5
+"""Frames that are needed, and how well picture and detector must agree (correlation) for the picture to be believed."""
+_SHUT, _PARTED, _WIDE = 0.01, 0.03, 0.12
+"""Gaps (eye distances) at which the detector says that lips are about closed; from and to where it is a measure."""
+_SCALE = (0.7, 1.3)
+_DOUBT, _SURE = 0.01, 0.025
+"""What the picture sees more than the detector counts not at all up to the first, wholly from the second on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +59,8 @@ class Frames:
     fps: float
     seen: Bool[np.ndarray, "478"] | None = None
     """Points that the detector tells; None is all."""
+    dark: Float[np.ndarray, "t"] | None = None
+    """Of `mouth_picture.dark_between_lips`; negative where the frame does not tell, None is no picture."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +100,7 @@ def calibrate(landmarks_px: Float[np.ndarray, "t 478 2"], frames: Frames, lid_fo
         ratio = wanted / np.maximum(gap, 1e-6)
         out[:, UPPER_LIDS[side]] = lower + ratio[:, None, None] * (upper - lower)
     bias = _close_lips(out, unit_px, good)
+    _open_lips(out, frames)
     return Calibrated(landmarks_px=out.astype(np.float32), blink=blink, opening=opening, lip_bias=bias)
 
 
@@ -102,8 +115,11 @@ def lid_gap(
 
 
 def lip_gap(landmarks: Float[np.ndarray, "t 478 2"]) -> Float[np.ndarray, "t"]:
-    """Mean distance of the middle of the inner lips, in the landmarks' unit."""
-    return np.linalg.norm(landmarks[:, UPPER_INNER[3:6]] - landmarks[:, LOWER_INNER[3:6]], axis=-1).mean(-1)
+    """Mean opening of the middle of the inner lips, in the landmarks' unit; 0 where a mesh's pressed lips overlap."""
+    down = landmarks[:, _CHIN] - landmarks[:, _FOREHEAD]
+    down = down / np.maximum(np.linalg.norm(down, axis=-1, keepdims=True), 1e-9)
+    apart = landmarks[:, LOWER_INNER[3:6]] - landmarks[:, UPPER_INNER[3:6]]
+    return np.maximum((apart * down[:, None]).sum(-1).mean(-1), 0)
 
 
 def _down(landmarks: np.ndarray, side: int, frames: Frames) -> Float[np.ndarray, "t"]:
@@ -126,3 +142,36 @@ def _close_lips(landmarks: np.ndarray, unit_px: np.ndarray, good: np.ndarray) ->
     landmarks[:, UPPER_INNER] = upper - shift
     landmarks[:, LOWER_INNER] = lower + shift
     return float(floor[3:6].mean())
+
+
+def _open_lips(landmarks: np.ndarray, frames: Frames) -> None:
+    """Part the lips that are seen open and that the detector holds for closed, each by half."""
+    if frames.dark is None or not (frames.seen is None or frames.seen[[*UPPER_INNER, *LOWER_INNER]].all()):
+        return
+    gap = lip_gap(landmarks) / frames.unit_px
+    more = more_open(np.where(frames.good, frames.dark, -1), gap) * frames.unit_px
+    shift = 0.5 * more[:, None, None] * _ARCH[:, None] * frames.up_px[:, None]
+    landmarks[:, UPPER_INNER] += shift
+    landmarks[:, LOWER_INNER] -= shift
+
+
+def more_open(dark: Float[np.ndarray, "t"], gap: Float[np.ndarray, "t"]) -> Float[np.ndarray, "t"]:
+    """What the picture shows of the mouth's opening beyond the detector's `gap`, not below 0; all in eye distances.
+
+    How much is dark between this person's closed lips, and how the dark grows, is taken from the clip itself.
+
+    Args:
+        dark: of `mouth_picture.dark_between_lips`; negative where it is not known or the frame does not count.
+    """
+    known = dark >= 0
+    shut, parted = known & (gap < _SHUT), known & (gap > _PARTED) & (gap < _WIDE)
+    told = known & (gap < _WIDE)
+    if shut.sum() < _FEW or parted.sum() < _FEW or np.ptp(dark[told]) < 1e-6:
+        return np.zeros(len(gap))
+    if np.corrcoef(dark[told], gap[told])[0, 1] < _AGREE:
+        return np.zeros(len(gap))
+    line = float(np.quantile(dark[shut], 0.25))
+    scale = float(np.clip(np.median(gap[parted] / np.maximum(dark[parted] - line, 1e-3)), *_SCALE))
+    more = np.clip(scale * (dark - line) - gap, 0, None)
+    believed = np.clip((more - _DOUBT) / (_SURE - _DOUBT), 0, 1)
+    return more * believed * np.clip((2 * _PARTED - gap) / _PARTED, 0, 1)

@@ -153,7 +153,7 @@ def solve(rig: AnnyRig, evidence: Evidence) -> tuple[Int[Tensor, "l"], Float[Ten
             triangle, weights = _onto_middle(rig, triangle, weights)
         triangles[landmark], barycentric[landmark] = triangle, weights
         if other != landmark:
-            triangles[other], barycentric[other] = _mirror_point(rig, lookup, triangle, weights)
+            triangles[other], barycentric[other] = mirror_point(rig, lookup, triangle, weights)
     return triangles, barycentric
 
 
@@ -263,7 +263,7 @@ def _onto_middle(rig: AnnyRig, triangle: int, weights: Tensor) -> tuple[int, Ten
     return triangle, moved / moved.sum()
 
 
-def _mirror_point(
+def mirror_point(
     rig: AnnyRig, lookup: dict[tuple[int, ...], int], triangle: int, weights: Tensor
 ) -> tuple[int, Tensor]:
     """The same point on the other half; on the eyeballs, whose triangles have no mirror image, the nearest one."""

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, Int
 
 from avatar.face.arkit import INDEX
+from avatar.face.calibration import LOWER_INNER, UPPER_INNER
 from avatar.face.rig import AbstractRig
 from avatar.face.solver import Observed, PointModel, State, project, robust_weight
 
@@ -23,6 +24,8 @@ _WHITE = 0.5
 """Deviation of what is not smooth, in parts of the point's own deviation."""
 _MODES = 90
 """Strongest directions of the prior, solved for together with the identity; the rest is added afterwards."""
+_TOUCH = 0.0002
+"""Deviation (metres) of how far offsets may part the lips of the neutral face."""
 _FRAMES = 30.0
 """Errors of neighbouring frames agree: a clip weighs as much as this many independent ones."""
 
@@ -55,9 +58,20 @@ class ShapeKernel:
         smooth = np.where(on_eye, 0.0, 1.0)
         self._point_kernels = [k * smooth[:, None] * smooth for k in _kernels(points, points)]
         self._mesh_kernels = [k * smooth for k in _kernels(mesh, points)]
+        self._touch_at_rest(kept)
         self.point_modes, self.mesh_modes = self._split()
         """[m l 3] and [m v 3]: displacements (metres) at one standard deviation of each strongest direction."""
         self._white = (_WHITE * sigma * unit + 0.001 * on_eye) ** 2
+
+    def _touch_at_rest(self, kept: Int[np.ndarray, "l"]) -> None:
+        """The prior given that offsets do not part the lips: every neutral face of a rig has them closed."""
+        upper, lower = _lip_pairs(kept)
+        point, mesh = self._point_kernels[1], self._mesh_kernels[1]
+        parted = point[lower] - point[upper]
+        told = (parted[:, lower] - parted[:, upper]) + _TOUCH**2 * np.eye(len(upper))
+        gain = np.linalg.solve(told, parted)
+        self._mesh_kernels[1] = mesh - (mesh[:, lower] - mesh[:, upper]) @ gain
+        self._point_kernels[1] = point - parted.T @ gain
 
     def _split(self) -> tuple[Float[np.ndarray, "m l 3"], Float[np.ndarray, "m v 3"]]:
         """Take the strongest directions out of the kernels."""
@@ -101,6 +115,12 @@ class ShapeKernel:
             weight = self._eye_weights[:, side : side + 1]
             offsets = offsets * (1 - weight) + weight * (weight * offsets).sum(0) / weight.sum()
         return offsets
+
+
+def _lip_pairs(kept: Int[np.ndarray, "l"]) -> tuple[Int[np.ndarray, "p"], Int[np.ndarray, "p"]]:
+    """Where the inner edges of both lips are among the points `kept`, each lower one below its upper one."""
+    both = np.isin(UPPER_INNER, kept) & np.isin(LOWER_INNER, kept)
+    return np.searchsorted(kept, UPPER_INNER[both]), np.searchsorted(kept, LOWER_INNER[both])
 
 
 def _kernels(a: Float[np.ndarray, "a 3"], b: Float[np.ndarray, "b 3"]) -> list[Float[np.ndarray, "a b"]]:

@@ -51,6 +51,8 @@ class Footage:
     """Ids of the frames between cuts, over which motion is not smoothed; None is one take."""
     seen: Bool[np.ndarray, "478"] | None = None
     """Points that the detector tells, the others have no weight; None is all."""
+    dark: Float[np.ndarray, "t"] | None = None
+    """What is dark between the lips (`mouth_picture.dark_between_lips`); None is no picture."""
 
 
 def fit(
@@ -100,7 +102,7 @@ class _Tracker:
         fps: float,
     ):
         rig, footage = rig_footage
-        self.segments, self._seen = footage.segments, footage.seen
+        self.segments, self._seen, self._dark = footage.segments, footage.seen, footage.dark
         self.landmarks_px, self.confidence = np.nan_to_num(landmarks_px), confidence.astype(np.float64)
         self._rig, self._size, self._fps = rig, size, fps
         self._kept, sigma = _points(rig, footage.seen)
@@ -162,7 +164,8 @@ class _Tracker:
         up = -guess.rotation[:, :2, 1]
         up = up / np.maximum(np.linalg.norm(up, axis=1, keepdims=True), 1e-6)
         unit = np.exp(guess.log_scale) * self._solver.eye_distance
-        frames = lids.Frames(up_px=up, unit_px=unit, good=self.confidence > 0, fps=self._fps, seen=self._seen)
+        good = self.confidence > 0
+        frames = lids.Frames(up_px=up, unit_px=unit, good=good, fps=self._fps, seen=self._seen, dark=self._dark)
         return lids.calibrate(self.landmarks_px, frames, _LID_FOLLOW)
 
     def _spread(self, observed: Observed, guess: State) -> Int[np.ndarray, "n"]:

@@ -64,7 +64,7 @@ class Steps:
                 inputs=("landmarks.safetensors", "frames", "masks"),
                 outputs=track,
                 config=self._key("rig"),
-                version=3,
+                version=4,
             ),
             Stage(
                 name="parse",
@@ -169,6 +169,7 @@ class Steps:
             "confidence": torch.from_numpy(person.confidence.astype(np.float32)),
             "crowded": torch.from_numpy(person.crowded.astype(np.uint8)),
             "covered": torch.from_numpy(watched.covered.astype(np.uint8)),
+            "dark": torch.from_numpy(watched.dark.astype(np.float32)),
             "segment": torch.from_numpy(watched.segments.astype(np.int32)),
         }
         if not detector.seen.all():
@@ -208,7 +209,8 @@ class Steps:
         tensors, _ = workspace.tensors("landmarks.safetensors")
         points, confidence = tensors["landmarks_px"].numpy(), tensors["confidence"].numpy()
         rig_family, size, segments = self.tools.family(), workspace.size, tensors["segment"].numpy()
-        footage = Footage(segments=segments, seen=tensors["seen"].numpy() > 0 if "seen" in tensors else None)
+        seen = tensors["seen"].numpy() > 0 if "seen" in tensors else None
+        footage = Footage(segments=segments, seen=seen, dark=tensors["dark"].numpy())
         track, rig = self.tools.fit(
             points, confidence, rig_family, size, fps=workspace.fps, footage=footage, sink=run.sink
         )

@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 
 from avatar.face.covering import POINTS, face_colours, find_covered, trust_in_turn
 from avatar.face.landmarks import AbstractLandmarkDetector, FaceLandmarks, FollowedPerson, follow
+from avatar.face.mouth_picture import UNTOLD, dark_between_lips
 from avatar.face.segments import spans
 from avatar.preprocess.shots import CutFinder, Seen, Shot, find_jumps, joined, judge_shots, looked_at, split_at
 
@@ -23,6 +24,8 @@ class Watched:
     shots: list[Shot]
     covered: Bool[np.ndarray, "t"]
     """Where something hides the mouth or a large part of the face."""
+    dark: Float[np.ndarray, "t"]
+    """What is dark between the lips, in eye distances; negative where it is not told."""
 
 
 class Watcher:
@@ -33,6 +36,7 @@ class Watcher:
         self._finder = CutFinder()
         self._faces: list[list[FaceLandmarks]] = []
         self._colours: list[list[Float[np.ndarray, "468 3"]]] = []
+        self._dark: list[list[float]] = []
 
     def add(self, frame: UInt8[np.ndarray, "h w 3"]) -> None:
         """Look at the next frame."""
@@ -41,6 +45,7 @@ class Watcher:
         faces = self._detector.detect(frame, len(self._faces) / self._fps)
         self._faces.append(faces)
         self._colours.append([face_colours(frame, face.landmarks_px) for face in faces])
+        self._dark.append([dark_between_lips(frame, face.landmarks_px) for face in faces])
 
     def finish(self, mask: Callable[[int], UInt8[np.ndarray, "h w"]]) -> Watched:
         """All that was seen.
@@ -54,7 +59,7 @@ class Watcher:
         segments[cuts] = 1
         segments = np.cumsum(segments)
         person = follow(self._faces, segments)
-        colours = self._followed_colours(person)
+        colours, dark = self._followed(person)
         shots = [Shot(first=span.start, end=span.stop) for span in spans(segments, count)]
         if len(shots) > 1:
             masks = {index: mask(index) for shot in shots for index in looked_at(shot)}
@@ -66,12 +71,14 @@ class Watcher:
         segments = np.repeat(np.arange(len(shots)), [len(shot) for shot in shots])
         confidence = person.confidence * (good & ~covered) * trust_in_turn(person.landmarks_px)
         person = replace(person, confidence=confidence.astype(np.float32))
-        return Watched(person=person.filled(), segments=segments, shots=shots, covered=covered)
+        return Watched(person=person.filled(), segments=segments, shots=shots, covered=covered, dark=dark)
 
-    def _followed_colours(self, person: FollowedPerson) -> Float[np.ndarray, "t 468 3"]:
-        out = np.zeros((len(self._faces), POINTS, 3), np.float32)
+    def _followed(self, person: FollowedPerson) -> tuple[Float[np.ndarray, "t 468 3"], Float[np.ndarray, "t"]]:
+        """What was measured on the followed face of each frame."""
+        out, dark = np.zeros((len(self._faces), POINTS, 3), np.float32), np.full(len(self._faces), UNTOLD)
         for index, faces in enumerate(self._faces):
-            for face, colours in zip(faces, self._colours[index], strict=True):
+            measured = zip(faces, self._colours[index], self._dark[index], strict=True)
+            for face, colours, length in measured:
                 if np.array_equal(face.landmarks_px, person.landmarks_px[index]):
-                    out[index] = colours
-        return out
+                    out[index], dark[index] = colours, length
+        return out, dark
