@@ -74,13 +74,15 @@ def track_of(yaws: tuple[float, ...]) -> FaceTrack:
     )
 
 
-def film(person: PersonalRig, *, hair: int = 0, yaws: tuple[float, ...] = YAWS) -> Film:
+def film(
+    person: PersonalRig, *, hair: int = 0, hair_colour: tuple[int, ...] = HAIR, yaws: tuple[float, ...] = YAWS
+) -> Film:
     """The person in flat colours with noise; bald, or with hair that stands out by so many pixels."""
     track, random = track_of(yaws), np.random.default_rng(0)
     colours = np.array([SKIN] * 11 + [WALL], float)
     colours[[Region.TORSO]] = CLOTH
     colours[[Region.EYES, Region.BROWS]] = HAIR
-    colours[Region.HAIR] = HAIR if hair else SKIN
+    colours[Region.HAIR] = hair_colour if hair else SKIN
     kinds = np.concatenate([person.regions.numpy(), [11]])
     frames, masks = [], []
     for index in range(len(yaws)):
@@ -93,7 +95,7 @@ def film(person: PersonalRig, *, hair: int = 0, yaws: tuple[float, ...] = YAWS) 
         if hair:
             grown = cv2.dilate((shown == Region.HAIR).astype(np.uint8), np.ones((2 * hair + 1,) * 2, np.uint8))
             over = (grown > 0) & (shown == 11)
-            picture[over], mask[over] = HAIR, 1
+            picture[over], mask[over] = hair_colour, 1
         noisy = cv2.GaussianBlur(picture, (0, 0), 0.6) + random.normal(0, 3, (*SIZE, 3))
         frames.append(noisy.clip(0, 255).astype(np.uint8))
         masks.append(mask * np.uint8(255))
@@ -152,8 +154,9 @@ def test_a_bald_skull_is_found():
     assert surfaces_apart(film(person).fit(plain()), person, top) < 1
 
 
-def test_hair_lies_outside_of_the_skull():
-    fitted = film(plain(), hair=11).fit(plain())  # 15 mm
+@pytest.mark.parametrize(("colour", "pixels"), [(HAIR, 11), (SKIN, 7)], ids=["dark", "as skin"])
+def test_hair_lies_outside_of_the_skull(colour, pixels):
+    fitted = film(plain(), hair=pixels, hair_colour=colour).fit(plain())  # 15 and 10 mm
     skull = vertices_of(Region.HAIR)
     assert surfaces_apart(fitted, plain(), skull) < 2
 
@@ -175,6 +178,14 @@ def test_a_hand_beside_the_cheek_is_no_cheek():
         cv2.circle(mask, (185, 150), 22, 255, -1)
     fitted = drawn.fit(plain())
     assert surfaces_apart(fitted, plain(), vertices_of(Region.SKIN)) < 1
+
+
+def test_a_still_head_keeps_the_depth_that_no_outline_shows():
+    fitted, ears = film(moved(0.007), yaws=(0.0, 0.01)).fit(plain()), vertices_of(Region.EARS)
+    shift = 1e3 * (fitted.neutral - plain().neutral).abs()
+    assert float(shift[ears, 0].mean()) > 3.5
+    assert float(shift[ears, 2].mean()) < 2
+    assert float(shift[plain().neutral[:, 2] > 0.08].mean()) < 1
 
 
 def test_without_an_edge_of_the_person_nothing_moves():
