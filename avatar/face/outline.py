@@ -12,7 +12,7 @@ from avatar.ops.mesh import rasterize_mesh
 
 _SPACING = 0.003
 """Metres between the points of a rim."""
-_INWARD, _OUTWARD = 0.012, 0.050
+_INWARD, _OUTWARD = 0.020, 0.050
 """Metres over which the person's edge is looked for; hair ends far outside of the skull."""
 _STEP = 0.5
 """Pixels between samples on the way."""

@@ -8,13 +8,14 @@ points of the face stay where they are.
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from scipy.spatial.transform import Rotation
 
-from avatar.core import FaceTrack
+from avatar.core import FaceTrack, Region
 from avatar.events import Progress, Sink, silent
 from avatar.face.outline import Outline, Picture, outline, prepared
 from avatar.face.parsing import Parser
@@ -26,8 +27,10 @@ _STAGE = "head shape"
 _FRAMES, _ROUNDS = 16, 4
 _SURE = 0.8
 """Confidence, relative to the best frame's, of a frame that is looked at."""
-_WAVES = ((0.060, 0.004), (0.020, 0.005))
-"""(length, deviation) in metres: skull and jaw, ears."""
+_WAVES = ((0.060, 0.004), (0.020, 0.002))
+"""(length, deviation) in metres."""
+_EAR_PLACE, _EAR_SIZE, _EAR_ROOT = 0.008, 0.15, 0.006
+"""Deviation of an ear's place (metres, each axis) and relative size; over the root's metres the head goes along."""
 _KNOTS = 200
 """Points from which the offsets are interpolated."""
 _STAYS = 0.0006
@@ -36,10 +39,8 @@ _BELIEVED = 0.4
 """Deviation of a point's mean over a clip in parts of its deviation in a frame."""
 _RIM = 0.004
 """Deviation (metres) of the edge at one point; neighbours and other frames repeat its error (0.001 for 16 points)."""
-_STRAYS = 0.003
-"""Gap (metres) from which skin is rather a hand, or badly cut out."""
-_REACH = 0.012
-"""Largest gap (metres) to an edge of skin."""
+_STRAYS = (0.010, 0.006, 0.003, 0.003)
+"""Gap (metres) from which skin is rather a hand, or badly cut out, in each round."""
 _HAIR, _HAIR_DEVIATION = 0.015, 0.010
 """Thickness of hair (metres). Its error is the same everywhere, so that all points together count as `_LOOKS`."""
 _THINNEST = 0.002
@@ -74,7 +75,7 @@ def fit_silhouette(
         found = [outline(now, track.camera, picture, closed) for picture in pictures]
         bald = _is_bald(found) if done == 0 else bald
         bare = [part.is_skin & (bald | ~part.on_scalp) for part in found]
-        z = _solved(space, found, bare, z)
+        z = _solved(space, _Found(found, bare, _STRAYS[done]), z)
         now = space.rig(z)
     sink(Progress(stage=_STAGE, done=_ROUNDS, total=_ROUNDS, unit="rounds"))
     return replace(track, identity=space.identity(z)), now
@@ -110,9 +111,9 @@ class _Space:
         self._start, self._identity, self._family = rig, identity, family
         size = family.identity_size
         modes = family.neutral(torch.eye(size)) - family.neutral(torch.zeros(size))
-        self._modes = np.ascontiguousarray(modes.permute(1, 2, 0).numpy())
+        self._modes = np.concatenate([modes.permute(1, 2, 0).numpy(), _ears(rig)], 2)
         self._faces, self._waves = rig.faces.numpy(), _waves(rig)
-        self.size = size + sum(wave.shape[1] for wave in self._waves)
+        self.size = self._modes.shape[2] + sum(wave.shape[1] for wave in self._waves)
         self.kept = self._kept(family.landmarks)
         """Information of the priors: usual sizes, and a face that stays."""
 
@@ -144,8 +145,8 @@ class _Space:
 
     def rig(self, z: Float[np.ndarray, "m"]) -> PersonalRig:
         """The person at z."""
-        moved = self._modes @ z[: len(self._identity)].astype(np.float32)
-        first = len(self._identity)
+        first = self._modes.shape[2]
+        moved = self._modes @ z[:first].astype(np.float32)
         for axis, wave in enumerate(self._waves):
             moved[:, axis] += wave @ z[first : first + wave.shape[1]].astype(np.float32)
             first += wave.shape[1]
@@ -167,6 +168,18 @@ def _waves(rig: PersonalRig) -> list[Float[np.ndarray, "v k"]]:
     return out
 
 
+def _ears(rig: PersonalRig) -> Float[np.ndarray, "v 3 k"]:
+    """Shifts and growth of each ear at one standard deviation; families hardly know how ears differ."""
+    at, ears = rig.neutral, rig.neutral[rig.faces[rig.regions == int(Region.EARS)].unique()]
+    modes = [torch.zeros(len(at), 3, 0)]
+    for own in (ears[ears[:, 0] < 0], ears[ears[:, 0] > 0]):
+        if len(own):
+            near = torch.exp(-0.5 * (torch.cdist(at, own).amin(1) / _EAR_ROOT).square())[:, None, None]
+            modes.append(near * _EAR_PLACE * torch.eye(3))
+            modes.append(near * _EAR_SIZE * (at - own.mean(0))[..., None])
+    return torch.cat(modes, 2).numpy()
+
+
 def _spread(points: Float[np.ndarray, "v 3"]) -> Float[np.ndarray, "k 3"]:
     """Points far from each other (farthest point sampling)."""
     chosen, away = [0], np.full(len(points), np.inf)
@@ -183,37 +196,40 @@ def _is_bald(found: Sequence[Outline]) -> bool:
     return len(gap) > _FEWEST and bool(skin.mean() > _BALD and np.median(gap) < _HAIR / 2)
 
 
-def _solved(
-    space: _Space, found: Sequence[Outline], bare: Sequence[Bool[np.ndarray, "n"]], z: Float[np.ndarray, "m"]
-) -> Float[np.ndarray, "m"]:
-    """One step of Gauss-Newton from z.
+class _Found(NamedTuple):
+    """What one round goes by."""
 
-    Args:
-        bare: where skin ends, in each frame.
-    """
-    hairy = sum(int((part.on_scalp & ~skin).sum()) for part, skin in zip(found, bare, strict=True))
+    outlines: Sequence[Outline]
+    bare: Sequence[Bool[np.ndarray, "n"]]
+    """Where skin ends."""
+    strays: float
+
+
+def _solved(space: _Space, found: _Found, z: Float[np.ndarray, "m"]) -> Float[np.ndarray, "m"]:
+    """One step of Gauss-Newton from z."""
+    hairy = sum(int((part.on_scalp & ~skin).sum()) for part, skin in zip(found.outlines, found.bare, strict=True))
     matrix, right = space.kept.copy(), np.zeros(space.size)
-    for part, skin in zip(found, bare, strict=True):
+    for part, skin in zip(found.outlines, found.bare, strict=True):
         rows = space.rows(part.triangle, part.barycentric, part.outward)
-        wanted, weight = _pulls(part, skin, hairy)
+        wanted, weight = _pulls(part, skin, hairy, strays=found.strays)
         matrix += rows.T @ (rows * weight[:, None])
         right += rows.T @ (weight * (wanted + rows @ z))
     return np.linalg.solve(matrix, right)
 
 
 def _pulls(
-    part: Outline, skin: Bool[np.ndarray, "n"], hairy: int
+    part: Outline, skin: Bool[np.ndarray, "n"], hairy: int, *, strays: float
 ) -> tuple[Float[np.ndarray, "n"], Float[np.ndarray, "n"]]:
     """Metres by which the rim should move outwards, and their information.
 
     Args:
         skin: where skin ends.
         hairy: number of points of hair on the scalp, in all frames.
+        strays: gap (metres) from which the edge is rather something else's.
     """
     wanted = np.where(skin, part.gap, part.gap - _THINNEST)
-    sure = _RIM**-2 / (1 + (wanted / _STRAYS) ** 2)
+    sure = _RIM**-2 / (1 + (wanted / strays) ** 2)
     usual = part.gap - _HAIR  # what hangs over ears and cheeks tells nothing of them
     guess = part.on_scalp * _LOOKS / (max(hairy, 1) * _HAIR_DEVIATION**2) / (1 + (usual / _HAIR_DEVIATION) ** 2)
     inside = ~skin & (part.gap >= _THINNEST)
-    weight = np.where(skin, sure * (np.abs(part.gap) < _REACH), np.where(inside, guess, sure))
-    return np.where(inside, usual, wanted), weight
+    return np.where(inside, usual, wanted), np.where(inside, guess, sure * (np.abs(wanted) < 2 * strays))

@@ -47,12 +47,13 @@ def vertices_of(region: Region) -> torch.Tensor:
     return plain().faces[plain().regions == int(region)].unique()
 
 
-def moved(metres: float) -> PersonalRig:
-    """The plain head with both ears further out by so much, smoothly."""
+def moved(metres: float, *, up: float = 0.0) -> PersonalRig:
+    """The plain head with both ears further out and higher by so much, smoothly."""
     ears = plain().neutral[vertices_of(Region.EARS)]
     near = torch.exp(-0.5 * (torch.cdist(plain().neutral, ears).amin(1) / 0.008) ** 2)
     offsets = torch.zeros_like(plain().neutral)
     offsets[:, 0] = metres * near * plain().neutral[:, 0].sign()
+    offsets[:, 1] = -up * near
     return family().personal(torch.zeros(family().identity_size), offsets)
 
 
@@ -131,6 +132,16 @@ def test_ears_are_found_where_they_are(far_ears):
     ears = vertices_of(Region.EARS)
     assert apart(plain(), person, ears) > 6
     assert apart(fitted, person, ears) < 2.5
+
+
+def test_ears_that_sit_higher_keep_their_shape_and_the_skull_its_own():
+    person, ears, skull = moved(0.0, up=0.012), vertices_of(Region.EARS), vertices_of(Region.HAIR)
+    fitted = film(person).fit(plain())
+    assert apart(fitted, person, ears) < 1
+    shift = 1e3 * (fitted.neutral - plain().neutral)[ears]
+    for side in (plain().neutral[ears, 0] < 0, plain().neutral[ears, 0] > 0):
+        assert float(shift[side].std(0).max()) < 0.6
+    assert surfaces_apart(fitted, plain(), skull) < 1
 
 
 def test_the_face_stays_where_the_landmarks_put_it(far_ears):
