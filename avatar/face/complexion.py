@@ -43,6 +43,10 @@ class Complexion:
         bins = _bins(frame)
         return [cv2.blur(self._table(*pair)[bins], (5, 5)) for pair in pairs]
 
+    def divergence(self, kind: str, against: str) -> float:
+        """How well one kind is told from another: mean `evidence` over its own pixels (Kullback and Leibler 1951)."""
+        return float(self._density(kind) @ self._table(kind, against))
+
     def _table(self, kind: str, against: str) -> np.ndarray:
         if (kind, against) not in self._tables:
             known = min(self._counts[kind].sum(), self._counts[against].sum()) >= _FEW

@@ -29,6 +29,8 @@ _HEAD = (_LABELS >= Region.SKIN) & (_LABELS <= Region.EARS)
 _BARE = np.isin(_LABELS, [Region.SKIN, Region.NOSE, Region.EARS, Region.NECK])
 _RIM = np.isin(_LABELS, [Region.SKIN, Region.EARS])
 _BELOW = np.isin(_LABELS, [Region.NECK, Region.TORSO])
+_TOLD_APART = 1.0
+"""Mean evidence of hair's own pixels from which its colour tells it from skin."""
 _SURVEYED = 40
 """Frames from which colours are learned."""
 
@@ -107,6 +109,11 @@ class Parser:
         if landmarks_px is not None:
             _draw_features(labels, person, landmarks_px)
         return ParsedFrame(labels=labels, alpha=np.round(alpha * 255).astype(np.uint8))
+
+    def skin_evidence(self, frame: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "h w"]:
+        """Log of how much more likely skin is than hair; than clothes where this person's hair looks like skin."""
+        other = "hair" if self._complexion.divergence("hair", "skin") > _TOLD_APART else "cloth"
+        return self._complexion.evidence(frame, ("skin", other))[0]
 
     def _labels(
         self,

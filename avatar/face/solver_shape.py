@@ -16,7 +16,8 @@ from avatar.face.calibration import LOWER_INNER, UPPER_INNER
 from avatar.face.rig import AbstractRig
 from avatar.face.solver import Observed, PointModel, State, project, robust_weight
 
-_WAVES = ((0.030, 0.0016), (0.010, 0.0012))
+Waves = tuple[tuple[float, float], ...]
+_WAVES: Waves = ((0.030, 0.0016), (0.010, 0.0012))
 """(length, deviation) in metres."""
 _AGREE = 0.6
 """Correlation of left and right."""
@@ -56,8 +57,8 @@ class ShapeKernel:
         on_eye = rig.landmarks.points(weights, person.faces)[kept].numpy().max(-1) > 0.5
         self._eye_weights = person.eye_weights.double().numpy()
         smooth = np.where(on_eye, 0.0, 1.0)
-        self._point_kernels = [k * smooth[:, None] * smooth for k in _kernels(points, points)]
-        self._mesh_kernels = [k * smooth for k in _kernels(mesh, points)]
+        self._point_kernels = [k * smooth[:, None] * smooth for k in smooth_kernels(points, points)]
+        self._mesh_kernels = [k * smooth for k in smooth_kernels(mesh, points)]
         self._touch_at_rest(kept)
         self.point_modes, self.mesh_modes = self._split()
         """[m l 3] and [m v 3]: displacements (metres) at one standard deviation of each strongest direction."""
@@ -123,12 +124,18 @@ def _lip_pairs(kept: Int[np.ndarray, "l"]) -> tuple[Int[np.ndarray, "p"], Int[np
     return np.searchsorted(kept, UPPER_INNER[both]), np.searchsorted(kept, LOWER_INNER[both])
 
 
-def _kernels(a: Float[np.ndarray, "a 3"], b: Float[np.ndarray, "b 3"]) -> list[Float[np.ndarray, "a b"]]:
-    """One for each axis: across the middle plane x displacements agree with the opposite sign."""
+def smooth_kernels(
+    a: Float[np.ndarray, "a 3"], b: Float[np.ndarray, "b 3"], waves: Waves = _WAVES
+) -> list[Float[np.ndarray, "a b"]]:
+    """One for each axis: across the middle plane x displacements agree with the opposite sign.
+
+    Args:
+        waves: (length, deviation) in metres of each squared exponential.
+    """
 
     def plain(other: np.ndarray) -> np.ndarray:
         squared = ((a[:, None] - other[None]) ** 2).sum(-1)
-        return np.sum([sd**2 * np.exp(-squared / (2 * length**2)) for length, sd in _WAVES], 0)
+        return np.sum([sd**2 * np.exp(-squared / (2 * length**2)) for length, sd in waves], 0)
 
     same, across = plain(b), plain(b * np.array([-1.0, 1.0, 1.0]))
     return [same + sign * _AGREE * across for sign in (-1.0, 1.0, 1.0)]

@@ -12,6 +12,7 @@ from avatar.core import Clip, FaceTrack
 from avatar.errors import InputError
 from avatar.face.ahead import read_ahead
 from avatar.face.rig import PersonalRig
+from avatar.face.silhouette import fit_silhouette
 from avatar.face.torso import follow_torso
 from avatar.face.tracking import Footage, load_track, save_track
 from avatar.media import Workspace, is_silent, open_clip, read_audio, replacing, write_image
@@ -204,7 +205,7 @@ class Steps:
             )
 
     def track(self, run: Run) -> Mapping[str, Any]:
-        """Identity, camera and motion from the landmarks; the torso from the pictures."""
+        """Identity, camera and motion from the landmarks; the head's outline and the torso from the pictures."""
         workspace = run.workspace
         tensors, _ = workspace.tensors("landmarks.safetensors")
         points, confidence = tensors["landmarks_px"].numpy(), tensors["confidence"].numpy()
@@ -214,6 +215,7 @@ class Steps:
         track, rig = self.tools.fit(
             points, confidence, rig_family, size, fps=workspace.fps, footage=footage, sink=run.sink
         )
+        track, rig = fit_silhouette(track, rig, rig_family, frame=workspace.frame, mask=workspace.mask, sink=run.sink)
         track = follow_torso(track, rig, workspace.frame, workspace.mask, sink=run.sink, segments=segments)
         with replacing(workspace.path("track.safetensors")) as temporary:
             save_track(track, temporary)

@@ -21,6 +21,7 @@ from avatar.face.tracking import load_track
 from avatar.ops.mesh import rasterize_mesh
 from avatar.preprocess import PreprocessConfig, preprocess
 from avatar.synthetic.clip import ClipSettings, Truth, read_truth, write_clip
+from tests.perf.head_shape import head_errors
 from tests.perf.tracking import shape_error
 
 CLOSED_LIPS = 0.012
@@ -70,6 +71,7 @@ def score(track: FaceTrack, fitted: PersonalRig, truth: Truth, rig: AnnyRig) -> 
         "silhouette_iou": _silhouette(track, fitted, truth, count),
         "shape_mm": 1e3 * shape_error(fitted, truth.rig, rig),
         "focal_ratio": track.camera.focal[0] / truth.camera.focal[0],
+        **head_errors(fitted, truth, rig),
     }
 
 
