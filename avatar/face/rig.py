@@ -200,6 +200,10 @@ class AbstractRig(ABC):
     def personal(self, identity: Float[Tensor, "i"], offsets: Float[Tensor, "v 3"] | None = None) -> PersonalRig:
         """The rig of one person; `offsets` (metres) are added to the neutral surface."""
 
+    def shutting(self, neutral: Float[Tensor, "v 3"], actions: Float[Tensor, "52 v 3"]) -> Float[Tensor, "52 v 3"]:
+        """The actions with both blinks scaled so that at 1 the lids just meet; as they are if the rig knows no lids."""
+        return actions
+
     def sample(self, count: int, *, seed: int, spread: float = 1.0) -> Float[Tensor, "n i"]:
         """Random plausible identities: independent normal coefficients of deviation `spread`, cut at 2.5 spreads."""
         generator = torch.Generator().manual_seed(seed)
@@ -263,7 +267,7 @@ class AnnyRig(AbstractRig):
             eyes = eyes + self.eye_weights.T @ offsets / self.eye_weights.sum(0)[:, None]
         return PersonalRig(
             neutral=neutral,
-            actions=self._fitted_actions(neutral),
+            actions=self.shutting(neutral, self.actions),
             faces=self.faces,
             regions=self.regions,
             skin=self.skin,
@@ -273,12 +277,11 @@ class AnnyRig(AbstractRig):
             uv=self.uv,
         )
 
-    def _fitted_actions(self, neutral: Float[Tensor, "v 3"]) -> Float[Tensor, "52 v 3"]:
-        """The actions with both blinks scaled across the eye so that at 1 the lids of this face just meet."""
-        actions = self.actions.clone()
+    def shutting(self, neutral: Float[Tensor, "v 3"], actions: Float[Tensor, "52 v 3"]) -> Float[Tensor, "52 v 3"]:
+        out = actions.clone()
         for side, name in enumerate(("eyeBlinkRight", "eyeBlinkLeft")):
             upper, (left, right) = self.lids_upper[side], self.lids_lower[side].unbind(1)
-            blink = self.actions[INDEX[name]]
+            blink = actions[INDEX[name]]
             along = self.mean[:, 0]
             share = ((along[upper] - along[left]) / (along[right] - along[left])).clamp(0, 1)
 
@@ -289,8 +292,8 @@ class AnnyRig(AbstractRig):
 
             factor = ((opening(neutral) + _LID_OVERLAP) / -opening(blink)).clamp(0.3, 2.0)
             near = torch.softmax(-0.5 * ((along[:, None] - along[upper]) / 0.002).square(), 1)
-            actions[INDEX[name]] = blink * (near @ factor)[:, None]
-        return actions
+            out[INDEX[name]] = blink * (near @ factor)[:, None]
+        return out
 
 
 def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:

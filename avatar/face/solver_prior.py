@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 
 from avatar.face.arkit import NAMES
 from avatar.face.natural import natural
-from avatar.face.solver import FREE, GAZE, PLACE, SCALE, TURN, UNKNOWNS
+from avatar.face.solver import FREE, GAZE, PLACE, SCALE, TURN, UNKNOWNS, State
 
 _BLINK, _BLINK_PAIR = 0.06, 0.3
 """Deviations of eyeBlink around what the lids' opening says, and of the difference of right and left."""
@@ -24,6 +24,9 @@ _STEP = {"eyeBlink": 0.6, "jaw": 0.12, "mouth": 0.1}
 """Deviation of an action's change from frame to frame at 25 fps; 0.06 for those that are not named."""
 
 _CLOSED_NOT_WIDE = 40.0
+
+_HELD = 0.0003
+"""Deviation of actions and gaze that are known."""
 
 
 _CAMERA_GAZE, _EYES_YAW, _EYES_PITCH = 0.3, 0.04, 0.02
@@ -120,6 +123,15 @@ def loosened(prior: Prior, part: float) -> Prior:
     precision[np.ix_(others, others)] *= part
     linear[:, others] *= part
     return replace(prior, precision=precision, linear=linear, second=prior.second * part**0.5)
+
+
+def held(prior: Prior, state: State) -> Prior:
+    """Actions and gaze stay what they are in `state`, only the head moves."""
+    known = slice(0, GAZE.stop)
+    precision, centre = np.zeros_like(prior.precision), np.zeros_like(prior.centre)
+    precision[known, known] = np.eye(GAZE.stop) / _HELD**2
+    centre[:, known] = state.vector()[:, known]
+    return replace(prior, precision=precision, centre=centre, linear=np.zeros_like(prior.linear))
 
 
 def _couple(precision: np.ndarray, i: int, j: int, deviation: float) -> None:

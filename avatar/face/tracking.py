@@ -16,8 +16,9 @@ from avatar.face.arkit import NAMES
 from avatar.face.rig import AbstractRig, PersonalRig
 from avatar.face.segments import in_each, spans
 from avatar.face.solver import Observed, PointModel, State, first_guess, project
+from avatar.face.solver_actions import ActionKernel
 from avatar.face.solver_noise import USUAL, Noise, measure
-from avatar.face.solver_prior import Prior, loosened, make_prior, of_frames
+from avatar.face.solver_prior import Prior, held, loosened, make_prior, of_frames
 from avatar.face.solver_sequence import solve_sequence
 from avatar.face.solver_shape import ShapeKernel, Static
 from avatar.face.solver_shared import FocalPrior, Shared, SharedSolver, spread_frames
@@ -27,7 +28,7 @@ __all__ = ["Footage", "fit", "load_track", "save_track"]
 
 _STAGE = "track"
 _SHARED_FRAMES, _SHARED_ROUNDS = 32, (6, 3, 2, 2)
-_SEQUENCE_ROUNDS = (5, 3)
+_SEQUENCE_ROUNDS, _POSE_ROUNDS = (5, 3), 2
 _NOISE_ROUNDS, _NOISE_SOLVE, _LOOSE = 3, (4, 2), 0.05
 """The noise is told by fits in which only this part of the prior counts, or unusual faces would look like noise."""
 _LID_FOLLOW = 0.9
@@ -193,6 +194,28 @@ class _Tracker:
                 _, model = self._person(shared)
                 shared = self._solver.explained(shared, model, state, observed)
                 person, model = self._person(shared)
+        return self._with_own_actions(_Result(state=state, shared=shared, person=person, model=model), observed, prior)
+
+    def _with_own_actions(self, result: _Result, observed: Observed, prior: Prior) -> _Result:
+        """The same coefficients on actions of this person's own form, and the poses that fit them.
+
+        Coefficients solved for once more would follow the forms, which know less than the rig what an action means.
+        """
+        shared, state = result.shared, result.state
+        kernel = ActionKernel(self._rig, self._kept)
+        change = torch.from_numpy(kernel.change(result.person, result.model, state, observed, shared.focal)).float()
+        _, model = self._person(shared, change)
+        shared = self._solver.explained(shared, model, state, observed)
+        person, model = self._person(shared, change)
+        state = solve_sequence(
+            model,
+            observed,
+            held(prior, state),
+            state,
+            focal=shared.focal,
+            iterations=_POSE_ROUNDS,
+            segments=self.segments,
+        )
         return _Result(state=state, shared=shared, person=person, model=model)
 
     def _relaxed(self, shared: Shared, person: PersonalRig, model: PointModel, state: State) -> tuple[Shared, State]:
@@ -204,10 +227,14 @@ class _Tracker:
         )
         return replace(shared, rest=rest), replace(state, expression=np.maximum(state.expression - least, 0))
 
-    def _person(self, shared: Shared) -> tuple[PersonalRig, PointModel]:
-        """The personal rig, and its points with everything static."""
+    def _person(
+        self, shared: Shared, change: Float[torch.Tensor, "52 v 3"] | None = None
+    ) -> tuple[PersonalRig, PointModel]:
+        """The personal rig, its actions changed, and its points with everything static."""
         identity = torch.from_numpy(shared.identity).float()
         person = self._rig.personal(identity, torch.from_numpy(self._solver.static(shared).offsets).float())
+        if change is not None:
+            person = replace(person, actions=self._rig.shutting(person.neutral, person.actions + change))
         model = self._solver.model(shared)
         table = self._rig.landmarks
         actions = table.points(person.actions, person.faces)[:, self._kept].permute(1, 2, 0).double().numpy()
