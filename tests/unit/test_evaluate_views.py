@@ -150,7 +150,7 @@ def test_a_wrong_shape_scores_lower(tmp_path, rig):
 
 
 def test_a_camera_is_carried_about_the_axis_that_the_front_picture_shows():
-    """Turned about an axis beside and behind the face, and lifted; the tracked head is larger, farther and zoomed at."""
+    """Turned about an axis beside and behind the face, and lifted; the tracked head is larger and farther."""
     front, middle = _side(0, 1.0), torch.tensor([0.05, -0.02, 1.1])
     side = _side(20, 1.2)
     side.T_world_camera[1, 3] += 0.1
