@@ -4,19 +4,23 @@ from collections.abc import Sequence
 from dataclasses import fields
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from avatar.core import Region
 from avatar.face.rig import PersonalRig
+from avatar.models.gaussian_coat import coat
 from avatar.models.gaussian_sheet import free
 from avatar.models.gaussian_state import PARTS, Splats
-from avatar.models.gaussian_view import Scene, View, nearest
+from avatar.models.gaussian_view import Scene, View, nearest, vertex_normals
+from avatar.ops.gaussians import triangle_frames
 
 _FREE_SHARE = 0.45
 """At most this share of the seed hangs free beside the rig."""
 _COVER = 0.7
 """Standard deviation of a splat relative to the spacing of its neighbours."""
+_SUNK = 0.4
+"""Standard deviations by which hidden splats lie deeper: about what the outline of a cloud of them stands out."""
 _FACING = 0.4
 """Cosine from which a triangle is shown well."""
 _BEHIND = 0.006
@@ -31,9 +35,10 @@ def seed(rig: PersonalRig, views: Sequence[View], count: int) -> Splats:
         views: a few varied pictures of the person; the first ones matter most.
         count: number of splats.
     """
-    scenes = [Scene(rig, view) for view in views]
+    thick = coat([Scene(rig, view) for view in views]) if views else torch.zeros(len(rig.neutral))
+    scenes = [Scene(rig, view, thick) for view in views]
     sheets = free(scenes, round(count * _FREE_SHARE))
-    parts = [_bound(rig, scenes, count - sum(len(s.triangle) for s in sheets)), *sheets]
+    parts = [_bound(rig, scenes, thick, count - sum(len(s.triangle) for s in sheets)), *sheets]
     return Splats(**{f.name: torch.cat([getattr(p, f.name) for p in parts]) for f in fields(Splats)})
 
 
@@ -47,21 +52,30 @@ def _density(rig: PersonalRig, scenes: Sequence[Scene]) -> Float[Tensor, "f"]:
     inside = (rig.regions == Region.MOUTH) | (rig.regions == Region.EYES)
     # What no view sees still needs a thin cover, or the head is hollow from the side. Mouth and eyes are deep inside.
     hidden = torch.where(inside, 0.08, torch.where(facing > -0.4, 0.4, 0.15))
+    framed = torch.stack([_near_picture(s) for s in scenes]).any(0)
+    hidden = torch.where(framed, hidden, 0.1)
     return density * torch.where(shown, 1.0, hidden)
 
 
+def _near_picture(scene: Scene) -> Bool[Tensor, "f"]:
+    """Triangles in the picture or less than a tenth of it beside it."""
+    w, h = scene.view.camera.size[::-1]
+    size = torch.tensor([w, h])
+    return ((scene.view.camera.project(scene.origin) / size - 0.5).abs() < 0.6).all(1)
+
+
 def _shown(rig: PersonalRig, scenes: Sequence[Scene]) -> Float[Tensor, "f"]:
-    """How well the views show each triangle; eyes and the inside of the mouth count as shown, they open and turn."""
+    """How well the views show each triangle; eyes, lips and the mouth count as shown, since they open and turn."""
     if not scenes:
         return torch.ones(len(rig.faces))
-    inside = (rig.regions == Region.MOUTH) | (rig.regions == Region.EYES)
+    inside = (rig.regions == Region.MOUTH) | (rig.regions == Region.EYES) | (rig.regions == Region.LIPS)
     facing = torch.stack([s.facing for s in scenes]).amax(0)
     return torch.where(inside, 1.0, (facing / _FACING).clamp(0, 1))
 
 
-def _bound(rig: PersonalRig, scenes: Sequence[Scene], count: int) -> Splats:
-    """Splats evenly spread over the triangles, in proportion to area and density."""
-    corners = rig.neutral[rig.faces]
+def _bound(rig: PersonalRig, scenes: Sequence[Scene], thick: Float[Tensor, "v"], count: int) -> Splats:
+    """Splats evenly spread over the coat of the triangles, in proportion to area and density."""
+    corners = (rig.neutral + thick[:, None] * vertex_normals(rig.neutral, rig.faces))[rig.faces]
     area = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]).norm(dim=-1) / 2
     density = _density(rig, scenes)
     parts = [PARTS[Region(int(r))] for r in rig.regions]
@@ -72,16 +86,22 @@ def _bound(rig: PersonalRig, scenes: Sequence[Scene], count: int) -> Splats:
     spacing = (total[-1] / count / density[triangle]).sqrt()
     scale = torch.stack([spacing * _COVER, spacing * _COVER, (spacing * 0.15).clamp_min(3e-4)], 1)
     colour = _observed_colour(rig, scenes, triangle, bary)
+    _, axes, _ = triangle_frames(rig.neutral, rig.faces)
+    shown = _shown(rig, scenes)[triangle]
+    lifted = ((corners - rig.neutral[rig.faces])[triangle] * bary[..., None]).sum(1)
+    offset = (axes[triangle].transpose(-1, -2) @ lifted[..., None])[..., 0]
+    # What is not trained must not stand out: a splat covers more than its middle.
+    offset[:, 2] -= _SUNK * spacing * _COVER * (1 - shown)
     return Splats(
         triangle=triangle,
         bary=bary,
-        offset=torch.zeros(count, 3),
+        offset=offset,
         quats=torch.tensor([1.0, 0, 0, 0]).repeat(count, 1),
         log_scales=scale.clamp_min(2e-4).log(),
         raw_opacity=torch.full((count,), 2.0),
         raw_colour=torch.logit(colour.clamp(0.02, 0.98)),
-        reach=torch.tensor([p.reach for p in parts])[triangle],
-        shown=_shown(rig, scenes)[triangle],
+        reach=torch.maximum(torch.tensor([p.reach for p in parts])[triangle], 1.3 * offset.norm(dim=-1)),
+        shown=shown,
     )
 
 

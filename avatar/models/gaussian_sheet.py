@@ -63,7 +63,7 @@ def _uncovered(scene: Scene, found: Sequence[Splats], most: int) -> Splats:
     local = torch.cat([ray, torch.ones(len(ray), 1)], 1) * depth[:, None]
     point = (local - T[:3, 3]) @ T[:3, :3]
     axes = scene.rotation[triangle]
-    offset = ((point - scene.origin[triangle])[:, None, :] @ axes)[:, 0]
+    offset = ((point - scene.seat[triangle])[:, None, :] @ axes)[:, 0]
     sigma = stride * _COVER * depth / view.camera.focal[0]
     to_camera = axes.transpose(-1, -2) @ T[:3, :3].T
     reach = torch.tensor([PARTS[Region(r)].reach for r in range(len(Region))])[label]
@@ -109,7 +109,7 @@ def _covered(scene: Scene, found: Sequence[Splats]) -> Bool[Tensor, "h w"]:
     """Pixels where the rig is drawn, or an earlier view already put splats."""
     cover = scene.triangle >= 0
     for splats in found:
-        points = scene.origin[splats.triangle] + (scene.rotation[splats.triangle] @ splats.offset[..., None])[..., 0]
+        points = scene.seat[splats.triangle] + (scene.rotation[splats.triangle] @ splats.offset[..., None])[..., 0]
         row, column, inside = scene.pixels(points)
         cover[row[inside], column[inside]] = True
     return _closed(cover, _SLIVER)

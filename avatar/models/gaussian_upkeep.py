@@ -51,12 +51,10 @@ _LARGEST = {
     Region.MOUTH: 0.003,
 }
 _SMALLEST = 2e-4
-_NEEDLE = 1.2
-"""Logarithm of the longest axis over the middle one from which a splat counts as a needle."""
-# Pull towards the beginning: stronger than the gradients of splats that hardly show, far weaker than those in view.
-_HOME = {"offset": 4e-3, "log_scale": 4e-4, "colour": 2e-3}
-_GRAZING = 50.0
-"""So much stronger at a grazing angle."""
+_HOMEWARD = 0.1
+"""Share of the way back to its first colour that a splat goes at each penalty, if it shows at a right angle only."""
+_COLOUR = slice(10, 13)
+"""Of a basis."""
 _HOLD_EVERY = 4
 """Steps between penalties; they are as much stronger."""
 
@@ -73,8 +71,9 @@ class GaussianUpkeep(AbstractUpkeep):
         self.strongest = torch.zeros(n)
         largest = torch.tensor([_LARGEST.get(r, 0.005) for r in Region])
         self.largest = largest[head.rig.regions[head.triangle].long()].log()
-        self.home = {name: getattr(head, name).detach().clone() for name in _HOME}
-        """Where splats began: those that no view shows are drawn back there, so that the side of a head stays clean."""
+        self.first = head.colour.detach().clone()
+        """What was observed at the start. Splats that show at a grazing angle are drawn back to it: they would paint
+        the background's fringe at the outline, which nobody sees from the front and everybody from the side."""
 
     def before_backward(self, step: int, out: RenderOutput) -> Tensor:
         means = out.aux["splats"].means
@@ -99,6 +98,8 @@ class GaussianUpkeep(AbstractUpkeep):
             strength = splats.means.grad.norm(dim=-1)
             self.pull += strength
             self.seen += strength > 0
+        if step % _HOLD_EVERY == 0:
+            self._clean_rim()
         torch.maximum(self.strongest, splats.opacities.detach(), out=self.strongest)
         begin, end = self.config.first * self.steps, self.config.last * self.steps
         if step % self.config.every or not begin <= step <= end:
@@ -107,6 +108,13 @@ class GaussianUpkeep(AbstractUpkeep):
         for record in (self.pull, self.seen, self.strongest):
             record.zero_()
         return {"splats_moved": float(moved), "splats_visible": float((self.head.opacity > -4).sum())}
+
+    def _clean_rim(self) -> None:
+        head = self.head
+        rows = ((head.shown > 0) & (head.shown < 1)).nonzero()[:, 0]
+        share = _HOMEWARD * (1 - head.shown[rows]).square()[:, None]
+        head.colour.data[rows] = torch.lerp(head.colour.data[rows], self.first[rows], share)
+        head.basis.data[rows, _COLOUR] *= 1 - share[..., None]
 
     def _reuse(self, optimizer: Optimizer) -> int:
         """Turn weak rows into halves of the splats with the largest mean pull."""
@@ -130,8 +138,7 @@ class GaussianUpkeep(AbstractUpkeep):
             tensor = getattr(head, name).data
             tensor[rows] = tensor[parents]
         self.largest[rows] = self.largest[parents]
-        for value in self.home.values():
-            value[rows] = value[parents]
+        self.first[rows] = self.first[parents]
         sizes = head.log_scale.data[parents]
         longest = sizes.argmax(1)
         sigma = sizes.amax(1).exp()
@@ -149,8 +156,8 @@ class GaussianUpkeep(AbstractUpkeep):
             head.opacity.data[index] = torch.where(wide, head.opacity.data[index], torch.logit(half, eps=1e-3))
 
     def to_tensors(self) -> dict[str, Tensor]:
-        state = {"pull": self.pull, "seen": self.seen, "strongest": self.strongest, "largest": self.largest}
-        return state | {f"home.{name}": value for name, value in self.home.items()}
+        names = ("pull", "seen", "strongest", "largest", "first")
+        return {name: getattr(self, name) for name in names}
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
         for name, value in self.to_tensors().items():

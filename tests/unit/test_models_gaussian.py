@@ -9,7 +9,7 @@ from avatar.core import Region, RenderOutput, RenderRequest
 from avatar.models.conditioning import Conditioning
 from avatar.models.gaussian_head import GaussianConfig, GaussianHead
 from avatar.models.gaussian_seed import seed
-from avatar.models.gaussian_upkeep import UpkeepConfig
+from avatar.models.gaussian_upkeep import GaussianUpkeep, UpkeepConfig
 from avatar.models.gaussian_view import View
 from avatar.ops.optimize import SplatAdam
 from tests.contract import toy
@@ -121,6 +121,24 @@ def test_splats_that_leave_their_reach_or_grow_too_large_cost():
     far = float(upkeep.before_backward(0, out).detach())
     head.log_scale.data[1] = 0.0
     assert far > calm and float(upkeep.before_backward(0, out).detach()) > far
+
+
+def test_colours_at_a_grazing_angle_go_back_to_what_was_observed_and_nothing_else_does():
+    head, optimizer, out = trained_once()
+    head.shown[:100], head.shown[100:] = 0.2, 1.0
+    keeper = GaussianUpkeep(head, 1000, UpkeepConfig(every=10_000))
+    head.colour.data += 1.0
+    head.basis.data += 1.0
+    before = {name: p.detach().clone() for name, p in head.named_parameters()}
+    for step in range(1, 400):
+        keeper.after_step(step, out, optimizer)
+    torch.testing.assert_close(head.colour.detach()[:100], keeper.first[:100], atol=0.01, rtol=0)
+    assert head.basis[:100, 10:].abs().max() < 0.1 * before["basis"][:100, 10:].abs().max()
+    assert (head.basis[:100, :10] == before["basis"][:100, :10]).all()
+    for name in ("colour", "basis"):
+        assert (getattr(head, name)[100:] == before[name][100:]).all(), name
+    for name in ("offset", "turn", "log_scale", "opacity"):
+        assert (getattr(head, name) == before[name]).all(), name
 
 
 def gradients_of(head: GaussianHead) -> dict[str, torch.Tensor]:
