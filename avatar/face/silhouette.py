@@ -152,7 +152,8 @@ class _Space:
             first += wave.shape[1]
         identity = self.identity(z)
         neutral = self._start.neutral + torch.from_numpy(moved)
-        return self._family.personal(identity, neutral - self._family.neutral(identity))
+        person = self._family.personal(identity, neutral - self._family.neutral(identity))
+        return replace(person, actions=self._family.shutting(person.neutral, self._start.actions))
 
 
 def _waves(rig: PersonalRig) -> list[Float[np.ndarray, "v k"]]:

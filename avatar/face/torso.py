@@ -1,7 +1,8 @@
 """Following the torso in the picture: shoulders sway on their own, so head and neck alone put it some pixels off.
 
 Corners on the clothes of one reference frame are followed by pyramidal Lucas-Kanade (Bouguet 2001), always from the
-reference, so that nothing drifts; a similarity is fitted to them robustly (RANSAC) and gives the shift and tilt.
+reference, so that nothing drifts. Each lies on the rig's torso as that frame shows it; the rigid motion that takes all
+of them to where they are seen turns and shifts the torso (Gauss-Newton; turns are held near what the head says).
 """
 
 from collections.abc import Callable
@@ -12,26 +13,33 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
 from scipy.ndimage import gaussian_filter1d
+from scipy.spatial.transform import Rotation
 
-from avatar.core import FaceTrack
+from avatar.core import Camera, FaceTrack
 from avatar.events import Progress, Sink, silent
 from avatar.face.ahead import read_ahead
 from avatar.face.rig import PersonalRig
 from avatar.face.segments import in_each, spans
-from avatar.ops.rotation import axis_angle_to_matrix, matrix_to_axis_angle
+from avatar.ops.mesh import rasterize_mesh
 
 _STAGE = "torso"
 _CORNERS, _LEAST_CORNERS = 150, 10
 _ROUND_TRIP_PX = 1.5
 """A corner that does not come back to where it started from is not used in this frame."""
-_SMOOTH_SHIFT, _SMOOTH_TILT = 0.7, 3.0
-"""Frames; a tilt read off a few corners is noisier than their shift."""
+_AGREE_PX = 4.0
+"""Nor one that leaves the others: a similarity, as turns are small."""
+_SMOOTH_ACROSS, _SMOOTH_REST = 0.7, 3.0
+"""Frames; turns and distance read off a few corners are noisier than their shift across the picture."""
 _NEAR_VERTICES = 60
 _LEAST_SHARE = 0.5
 """With fewer of the frames followed, the torso is left to head and neck."""
-_FARTHEST_M, _STEEPEST = 0.12, 0.2
+_FARTHEST_M, _STEEPEST = 0.12, 0.25
 _TORSO = 0.9
 """Weight from which a vertex goes with the torso alone."""
+_TURNS, _SHIFTS = 0.04, (0.3, 0.3, 0.03)
+"""Deviations (radians, metres) of the torso's motion from what the head says."""
+_NOISE_PX, _WORTH, _ITERATIONS = 1.0, 0.03, 6
+"""The rig's surface is not the clothes', which also give way: a corner counts as so many."""
 
 Picture = Callable[[int], UInt8[np.ndarray, "h w 3"]]
 Mask = Callable[[int], UInt8[np.ndarray, "h w"]]
@@ -65,20 +73,32 @@ def follow_torso(
     if len(corners) < _LEAST_CORNERS:
         return track
     starts = {span.start for span in spans(segments, len(track.motion))}
-    seen = _sway(track, _Start(reference, corners, starts), frame, sink)
-    if np.isfinite(seen[:, 0]).mean() < _LEAST_SHARE:
+    seen = _followed(track, _Start(reference, corners, starts), frame, sink)
+    if np.isfinite(seen).any((1, 2)).mean() < _LEAST_SHARE:
         return track
-    still = np.nanmedian(seen, 0)
-    sway = in_each(lambda part: _interpolated(part, still), seen, segments)
-    track = _tilted(track, in_each(lambda tilt: gaussian_filter1d(tilt, _SMOOTH_TILT), sway[:, 2], segments))
-    return _placed(track, _near(track, rig, reference, corners.mean(0)), sway[:, :2], segments)
+    anchors = _anchors(track, rig, reference, corners)
+    moves = _moves(track, anchors, seen, _expected_turns(track, reference))
+    still = np.nanmedian(moves, 0)
+    moves = in_each(lambda part: _smooth(_interpolated(part, still)), moves, segments)
+    near = _near(track, rig, reference, corners.mean(0))
+    there = near.posed(track.motion.frame(reference)).double().numpy()
+    turned = _turned(track, reference, moves[:, :3])
+    pivot = anchors.mean(0)
+    turns = Rotation.from_rotvec(moves[:, :3]).as_matrix()
+    wanted = ((there - pivot) @ turns.transpose(0, 2, 1)).mean(1) + pivot + moves[:, 3:]
+    return _placed(turned, near, wanted)
 
 
-def _interpolated(seen: Float[np.ndarray, "t 3"], still: Float[np.ndarray, "3"]) -> Float[np.ndarray, "t 3"]:
+def _smooth(moves: Float[np.ndarray, "t 6"]) -> Float[np.ndarray, "t 6"]:
+    across, rest = (gaussian_filter1d(moves, sigma, axis=0) for sigma in (_SMOOTH_ACROSS, _SMOOTH_REST))
+    return np.concatenate([rest[:, :3], across[:, 3:5], rest[:, 5:]], 1)
+
+
+def _interpolated(seen: Float[np.ndarray, "t 6"], still: Float[np.ndarray, "6"]) -> Float[np.ndarray, "t 6"]:
     times, known = np.arange(len(seen)), np.isfinite(seen[:, 0])
     if not known.any():
         return np.tile(still, (len(seen), 1))
-    return np.stack([np.interp(times, times[known], seen[known, k]) for k in range(3)], 1)
+    return np.stack([np.interp(times, times[known], column[known]) for column in seen.T], 1)
 
 
 class _Start(NamedTuple):
@@ -114,32 +134,31 @@ def _corners(
     return np.zeros((0, 2), np.float32) if found is None else found[:, 0]
 
 
-def _sway(track: FaceTrack, begin: _Start, frame: Picture, sink: Sink) -> Float[np.ndarray, "t 3"]:
-    """How far the corners' centre moved (px) and they turned (radians) since the reference; nan where not known."""
+def _followed(track: FaceTrack, begin: _Start, frame: Picture, sink: Sink) -> Float[np.ndarray, "t n 2"]:
+    """Where each corner is (px); nan where it is not known."""
     reference, corners, cuts = begin
     count, start = len(track.motion), _gray(frame(reference))
-    out = np.full((count, 3), np.nan)
-    center, done, seen = corners.mean(0), 0, (track.confidence > 0).tolist()
+    out = np.full((count, len(corners), 2), np.nan)
+    done, seen = 0, (track.confidence > 0).tolist()
     for way in (range(reference, count), range(reference - 1, -1, -1)):
-        last = np.eye(2, 3, dtype=np.float32)
+        last = np.eye(2, 3)
         for index, image in read_ahead(lambda i: _gray(frame(i)), [i for i in way if seen[i]]):
             done += 1
             if (index if way.step > 0 else index + 1) in cuts:
-                last = np.eye(2, 3, dtype=np.float32)
+                last = np.eye(2, 3)
             if done % 25 == 1:
                 sink(Progress(stage=_STAGE, done=done, total=count))
-            fitted = _similarity(start, image, corners, last)
-            if fitted is not None:
-                last = fitted
-                out[index, :2] = fitted[:, :2] @ center + fitted[:, 2] - center
-                out[index, 2] = np.arctan2(fitted[1, 0], fitted[0, 0])
+            found = _flow(start, image, corners, last)
+            if found is not None:
+                out[index], last = found
     sink(Progress(stage=_STAGE, done=count, total=count))
     return out
 
 
-def _similarity(
+def _flow(
     start: np.ndarray, image: np.ndarray, corners: Float[np.ndarray, "n 2"], last: Float[np.ndarray, "2 3"]
-) -> Float[np.ndarray, "2 3"] | None:
+) -> tuple[Float[np.ndarray, "n 2"], Float[np.ndarray, "2 3"]] | None:
+    """Places of the corners that agree with one affine motion, nan for the others, and that motion."""
     import cv2
 
     window = (21, 21)
@@ -151,23 +170,103 @@ def _similarity(
         image, start, there, origin.copy(), winSize=window, maxLevel=2, flags=flags
     )
     miss = np.linalg.norm((back - origin)[:, 0], axis=1)
-    good = (found[:, 0] > 0) & (again[:, 0] > 0) & (miss < _ROUND_TRIP_PX)
-    if good.sum() < _LEAST_CORNERS:
+    good = np.flatnonzero((found[:, 0] > 0) & (again[:, 0] > 0) & (miss < _ROUND_TRIP_PX))
+    if len(good) < _LEAST_CORNERS:
         return None
     cv2.setRNGSeed(0)
-    fitted, _ = cv2.estimateAffinePartial2D(origin[good], there[good], method=cv2.RANSAC, ransacReprojThreshold=2.0)
-    return None if fitted is None else fitted.astype(np.float32)
+    fitted, inside = cv2.estimateAffinePartial2D(
+        origin[good], there[good], method=cv2.RANSAC, ransacReprojThreshold=_AGREE_PX
+    )
+    if fitted is None or inside.sum() < _LEAST_CORNERS:
+        return None
+    kept, out = good[inside[:, 0] > 0], np.full((len(corners), 2), np.nan)
+    out[kept] = there[kept, 0]
+    return out, fitted
 
 
-def _tilted(track: FaceTrack, tilt: Float[np.ndarray, "t"]) -> FaceTrack:
-    """The neck that lets the torso turn by `tilt` (radians, from its middle over the clip) about the view axis."""
+def _anchors(
+    track: FaceTrack, rig: PersonalRig, reference: int, corners: Float[np.ndarray, "n 2"]
+) -> Float[np.ndarray, "n 3"]:
+    """World points of the corners at the reference: on the drawn torso, or as far away as its nearest vertex."""
+    camera, surface = track.camera, rig.posed(track.motion.frame(reference))
+    body = rig.faces[(rig.skin[rig.faces, 0] < 1 - _TORSO).all(1)]
+    _, _, depth = rasterize_mesh(surface, body, camera.focal, camera.center, camera.size)
+    height, width = camera.size
+    column, row = corners.T.astype(int).clip(0, [[width - 1], [height - 1]])
+    z = depth.numpy()[row, column].astype(np.float64)
+    torso = surface[(rig.skin[:, 2] > _TORSO).nonzero()[:, 0]].double()
+    apart = torch.cdist(torch.from_numpy(corners).double(), camera.project(torso.float()).double())
+    z = np.where(np.isfinite(z) & (z > 0), z, torso[apart.argmin(1), 2].numpy())
+    ray = (corners - np.array(camera.center)) / np.array(camera.focal)
+    return np.concatenate([ray, np.ones((len(ray), 1))], 1) * z[:, None]
+
+
+def _expected_turns(track: FaceTrack, reference: int) -> Float[np.ndarray, "t 3"]:
+    """How the torso turns from the reference on by head and neck alone (axis-angle, world axes)."""
+    torso = _torso_turns(track)
+    return (torso * torso[reference].inv()).as_rotvec()
+
+
+def _torso_turns(track: FaceTrack) -> Rotation:
     motion = track.motion
-    head = motion.T_world_head[:, :3, :3]
-    turn = torch.zeros(len(tilt), 3)
-    turn[:, 2] = torch.from_numpy(np.clip(tilt - np.median(tilt), -_STEEPEST, _STEEPEST)).float()
-    torso = axis_angle_to_matrix(turn) @ head @ axis_angle_to_matrix(-motion.neck)
-    neck = -matrix_to_axis_angle(head.transpose(1, 2) @ torso)
-    return replace(track, motion=replace(motion, neck=neck))
+    head = Rotation.from_matrix(motion.T_world_head[:, :3, :3].double().numpy())
+    return head * Rotation.from_rotvec(-motion.neck.double().numpy())
+
+
+def _moves(
+    track: FaceTrack, anchors: Float[np.ndarray, "n 3"], seen: Float[np.ndarray, "t n 2"], expected: np.ndarray
+) -> Float[np.ndarray, "t 6"]:
+    """Turn about the anchors' middle and shift (axis-angle and metres, world axes); nan where nothing was followed."""
+    out, start = np.full((len(seen), 6), np.nan), np.zeros(3)
+    for index in np.flatnonzero(np.isfinite(seen).any((1, 2))):
+        known = np.isfinite(seen[index, :, 0])
+        here = _Seen(anchors[known], anchors.mean(0), seen[index, known], expected[index])
+        out[index] = _rigid(here, np.concatenate([expected[index], start]), track.camera)
+        start = out[index, 3:]
+    return out
+
+
+class _Seen(NamedTuple):
+    """The corners of one frame."""
+
+    points: Float[np.ndarray, "k 3"]
+    pivot: Float[np.ndarray, "3"]
+    pixels: Float[np.ndarray, "k 2"]
+    expected: Float[np.ndarray, "3"]
+
+
+def _rigid(seen: _Seen, move: Float[np.ndarray, "6"], camera: Camera) -> Float[np.ndarray, "6"]:
+    """The motion that brings the points to their pixels (Gauss-Newton, Huber's weights)."""
+    focal, center = np.array(camera.focal), np.array(camera.center)
+    precision = np.diag(np.concatenate([np.full(3, _TURNS), _SHIFTS]) ** -2.0)
+    centre = np.concatenate([seen.expected, np.zeros(3)])
+    share = _WORTH / _NOISE_PX**2
+    for _ in range(_ITERATIONS):
+        arm = (seen.points - seen.pivot) @ Rotation.from_rotvec(move[:3]).as_matrix().T
+        x, y, z = (arm + seen.pivot + move[3:]).T
+        off = np.stack([x / z, y / z], 1) * focal + center - seen.pixels
+        slope = np.zeros((len(z), 2, 6))
+        slope[:, 0, 3], slope[:, 1, 4] = focal[0] / z, focal[1] / z
+        slope[:, 0, 5], slope[:, 1, 5] = -focal[0] * x / z**2, -focal[1] * y / z**2
+        slope[..., :3] = np.cross(arm[:, None], slope[..., 3:])
+        weight = share / np.maximum(np.linalg.norm(off, axis=1) / (2 * _NOISE_PX), 1)
+        matrix = np.einsum("nki,n,nkj->ij", slope, weight, slope) + precision
+        force = np.einsum("nki,n,nk->i", slope, weight, off) + precision @ (move - centre)
+        step = np.linalg.solve(matrix, force)
+        turn = Rotation.from_rotvec(-step[:3]) * Rotation.from_rotvec(move[:3])
+        move = np.concatenate([turn.as_rotvec(), move[3:] - step[3:]])
+    return move
+
+
+def _turned(track: FaceTrack, reference: int, turns: Float[np.ndarray, "t 3"]) -> FaceTrack:
+    """The neck that leaves the torso turned by `turns` (world axes) from where it is at the reference."""
+    motion, torso = track.motion, _torso_turns(track)
+    away = turns - np.median(turns, 0)
+    away *= np.minimum(1, _STEEPEST / np.maximum(np.linalg.norm(away, axis=1, keepdims=True), 1e-9))
+    turned = Rotation.from_rotvec(away + np.median(turns, 0)) * torso[reference]
+    head = Rotation.from_matrix(motion.T_world_head[:, :3, :3].double().numpy())
+    neck = -(head.inv() * turned).as_rotvec()
+    return replace(track, motion=replace(motion, neck=torch.from_numpy(neck).float()))
 
 
 def _near(track: FaceTrack, rig: PersonalRig, reference: int, center: Float[np.ndarray, "2"]) -> PersonalRig:
@@ -182,19 +281,13 @@ def _near(track: FaceTrack, rig: PersonalRig, reference: int, center: Float[np.n
     )  # fmt: skip
 
 
-def _placed(
-    track: FaceTrack, part: PersonalRig, shift: Float[np.ndarray, "t 2"], segments: Int[np.ndarray, "t"] | None
-) -> FaceTrack:
-    """Metres that bring `part` to where the pictures show it; their middle over the clip is zero."""
-    motion, camera = track.motion, track.camera
-    posed = torch.stack([part.posed(motion.frame(i)).mean(0) for i in range(len(motion))])
-    pixels, depth = camera.project(posed).numpy(), posed[:, 2].numpy()
-    away = (shift - (pixels - np.median(pixels, 0))) / np.array(camera.focal) * depth[:, None]
-    away = away - np.median(away, 0)
-    away = in_each(lambda part: gaussian_filter1d(part, _SMOOTH_SHIFT, axis=0), away, segments)
-    away = np.clip(away, -_FARTHEST_M, _FARTHEST_M)
-    moved = torch.from_numpy(np.concatenate([away, np.zeros((len(away), 1))], 1).astype(np.float32))
-    return replace(track, motion=replace(motion, torso=moved))
+def _placed(track: FaceTrack, part: PersonalRig, wanted: Float[np.ndarray, "t 3"]) -> FaceTrack:
+    """Metres that bring the middle of `part` to where it is `wanted`; their middle over the clip is zero."""
+    motion = track.motion
+    posed = torch.stack([part.posed(motion.frame(i)).mean(0) for i in range(len(motion))]).double().numpy()
+    away = wanted - posed
+    away = np.clip(away - np.median(away, 0), -_FARTHEST_M, _FARTHEST_M)
+    return replace(track, motion=replace(motion, torso=torch.from_numpy(away).float()))
 
 
 def _gray(frame: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w"]:
