@@ -30,3 +30,10 @@ def with_looks(expression: Float[Tensor, "*b 52"], gaze: Float[Tensor, "*b 2 2"]
     out = expression.clone()
     out[..., list(LOOK_INDEX)] = look_actions(gaze)
     return out
+
+
+def turned_gaze(gaze: Float[Tensor, "*b 2 2"], rotation: Float[Tensor, "3 3"]) -> Float[Tensor, "*b 2 2"]:
+    """The same directions of looking in a head frame that `rotation` takes the old one's vectors to."""
+    yaw, pitch = gaze.unbind(-1)
+    ahead = torch.stack([yaw.sin() * pitch.cos(), pitch.sin(), -yaw.cos() * pitch.cos()], -1) @ rotation.T
+    return torch.stack([torch.atan2(ahead[..., 0], -ahead[..., 2]), ahead[..., 1].clamp(-1, 1).asin()], -1)

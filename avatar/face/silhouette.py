@@ -4,6 +4,10 @@ Landmarks lie on the face alone, so the rest of a fitted head is the family's gu
 move it until its rim lies on the person's edge, in all frames at once (Gauss-Newton on the rim's normals). Where skin
 ends, the rim lies on the edge; where hair or cloth ends, the head is inside, by a thickness that is hardly known. The
 points of the face stay where they are.
+
+A face can be pitched on its skull, or the whole head be pitched: landmarks hardly tell, and detectors err towards the
+first (ears of a fitted head sat a centimetre too low on films). So head and poses may turn against each other, and the
+most usual head that leaves the face in its place is taken.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,6 +21,7 @@ from scipy.spatial.transform import Rotation
 
 from avatar.core import FaceTrack, Region
 from avatar.events import Progress, Sink, silent
+from avatar.face.gaze import turned_gaze, with_looks
 from avatar.face.outline import Outline, Picture, outline, prepared
 from avatar.face.parsing import Parser
 from avatar.face.rig import AbstractRig, LandmarkTable, PersonalRig
@@ -48,6 +53,10 @@ _LOOKS = 1.5
 _BALD = 0.6
 """Share of the scalp's rim that looks like skin from which it may be no hair."""
 _FEWEST = 50
+_HEAD = 0.99
+"""Weight from which a vertex goes with the head alone."""
+_TURN, _SHIFT = 0.2, 0.05
+"""Deviations (radians, metres) of the head's frame from where the landmarks' fit has it."""
 
 
 def fit_silhouette(
@@ -59,7 +68,7 @@ def fit_silhouette(
     mask: Callable[[int], UInt8[np.ndarray, "h w"]],
     sink: Sink = silent,
 ) -> tuple[FaceTrack, PersonalRig]:
-    """The track and rig with a head that ends where the person does; motion and face stay.
+    """The track and rig with a head that ends where the person does; the face stays where the pictures show it.
 
     Args:
         frame: gives frame i; only some with a face are asked for.
@@ -78,7 +87,7 @@ def fit_silhouette(
         z = _solved(space, _Found(found, bare, _STRAYS[done]), z)
         now = space.rig(z)
     sink(Progress(stage=_STAGE, done=_ROUNDS, total=_ROUNDS, unit="rounds"))
-    return replace(track, identity=space.identity(z)), now
+    return space.answer(track, z)
 
 
 def _chosen(track: FaceTrack) -> Int[np.ndarray, "n"]:
@@ -111,11 +120,18 @@ class _Space:
         self._start, self._identity, self._family = rig, identity, family
         size = family.identity_size
         modes = family.neutral(torch.eye(size)) - family.neutral(torch.zeros(size))
-        self._modes = np.concatenate([modes.permute(1, 2, 0).numpy(), _ears(rig)], 2)
+        head = rig.skin[:, 0] > _HEAD
+        self._pivot = (rig.neutral[head] if head.any() else rig.neutral).mean(0)
+        rigid = _rigid(rig.neutral - self._pivot)
+        self._modes = np.concatenate([modes.permute(1, 2, 0).numpy(), _ears(rig), rigid], 2)
+        self._rigid = slice(self._modes.shape[2] - rigid.shape[2], self._modes.shape[2])
         self._faces, self._waves = rig.faces.numpy(), _waves(rig)
         self.size = self._modes.shape[2] + sum(wave.shape[1] for wave in self._waves)
         self.kept = self._kept(family.landmarks)
         """Information of the priors: usual sizes, and a face that stays."""
+        self.pull = np.zeros(self.size)
+        """Towards the usual head, which the landmarks' fit may have left."""
+        self.pull[:size] = -identity.numpy()
 
     def _kept(self, table: LandmarkTable) -> Float[np.ndarray, "m m"]:
         at, usable = table.points(self._start.neutral, self._start.faces), table.usable.numpy()
@@ -144,7 +160,7 @@ class _Space:
         return self._identity + torch.from_numpy(z[: len(self._identity)]).float()
 
     def rig(self, z: Float[np.ndarray, "m"]) -> PersonalRig:
-        """The person at z."""
+        """The person at z, in the frame of the landmarks' fit."""
         first = self._modes.shape[2]
         moved = self._modes @ z[:first].astype(np.float32)
         for axis, wave in enumerate(self._waves):
@@ -154,6 +170,25 @@ class _Space:
         neutral = self._start.neutral + torch.from_numpy(moved)
         person = self._family.personal(identity, neutral - self._family.neutral(identity))
         return replace(person, actions=self._family.shutting(person.neutral, self._start.actions))
+
+    def answer(self, track: FaceTrack, z: Float[np.ndarray, "m"]) -> tuple[FaceTrack, PersonalRig]:
+        """Track and person at z, in the frame that the turn and shift among z lead to."""
+        turn, shift = np.split(z[self._rigid] * ([_TURN] * 3 + [_SHIFT] * 3), 2)
+        back = Rotation.from_rotvec(turn).inv()
+        own = z.copy()
+        own[self._rigid] = 0
+        person, motion = self.rig(own), track.motion
+        R = torch.from_numpy(back.as_matrix()).float()
+        person = replace(person, actions=self._family.shutting(person.neutral, self._start.actions @ R.T))
+        pose = motion.T_world_head.clone()
+        pose[:, :3, :3] = motion.T_world_head[:, :3, :3] @ R.T
+        moved = self._pivot + torch.from_numpy(shift).float() - R.T @ self._pivot
+        pose[:, :3, 3] += motion.T_world_head[:, :3, :3] @ moved
+        gaze = turned_gaze(motion.gaze, R)
+        motion = replace(
+            motion, T_world_head=pose, neck=motion.neck @ R.T, gaze=gaze, expression=with_looks(motion.expression, gaze)
+        )
+        return replace(track, identity=self.identity(z), motion=motion), person
 
 
 def _waves(rig: PersonalRig) -> list[Float[np.ndarray, "v k"]]:
@@ -167,6 +202,13 @@ def _waves(rig: PersonalRig) -> list[Float[np.ndarray, "v k"]]:
         strong = values > 1e-4 * values[-1]
         out.append((share * (outer @ (directions[:, strong] / np.sqrt(values[strong])))).astype(np.float32))
     return out
+
+
+def _rigid(arms: Float[torch.Tensor, "v 3"]) -> Float[np.ndarray, "v 3 6"]:
+    """Small turns and shifts of everything at one standard deviation."""
+    axes = torch.eye(3)
+    turns = torch.stack([torch.linalg.cross(axis.expand_as(arms), arms) for axis in axes], 2)
+    return torch.cat([_TURN * turns, _SHIFT * axes.expand(len(arms), 3, 3)], 2).numpy()
 
 
 def _ears(rig: PersonalRig) -> Float[np.ndarray, "v 3 k"]:
@@ -209,7 +251,7 @@ class _Found(NamedTuple):
 def _solved(space: _Space, found: _Found, z: Float[np.ndarray, "m"]) -> Float[np.ndarray, "m"]:
     """One step of Gauss-Newton from z."""
     hairy = sum(int((part.on_scalp & ~skin).sum()) for part, skin in zip(found.outlines, found.bare, strict=True))
-    matrix, right = space.kept.copy(), np.zeros(space.size)
+    matrix, right = space.kept.copy(), space.pull.copy()
     for part, skin in zip(found.outlines, found.bare, strict=True):
         rows = space.rows(part.triangle, part.barycentric, part.outward)
         wanted, weight = _pulls(part, skin, hairy, strays=found.strays)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +43,9 @@ def _interrupted_after(stage: str, workspace: Path, arguments: list) -> subproce
     """Ctrl-C once the workspace's manifest says that the stage is finished."""
     manifest = workspace / "workspace.json"
     command = [sys.executable, "-m", "avatar", *map(str, arguments)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    # A shell that runs the tests in the background lets its children ignore Ctrl-C.
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=heed)  # noqa: PLW1509
     for _ in range(2000):
         finished = manifest.exists() and stage in json.loads(manifest.read_text())["stages"]
         if finished or process.poll() is not None:

@@ -140,7 +140,7 @@ def test_points_that_a_detector_does_not_see_reach_the_tracker(tmp_path):
         def tensors(self, name):
             seen = torch.from_numpy(SEEN.astype(np.uint8))
             points, segment = torch.zeros(2, 478, 2), torch.zeros(2, dtype=torch.int32)
-            return {"landmarks_px": points, "confidence": torch.ones(2), "segment": segment, "seen": seen}, {}
+            return {"landmarks_px": points, "confidence": torch.ones(2), "segment": segment, **own}, {}
 
     steps = Steps(video=Path("me.mp4"), config=PreprocessConfig(), tools=Tools(fit=noted, family=lambda: None))  # type: ignore[arg-type,return-value]
     run = Run(workspace=Folder(), stage="track", sink=lambda event: None, resumes=False)  # type: ignore[arg-type]

@@ -30,7 +30,13 @@ class Film:
     masks: list[np.ndarray]
 
     def fit(self, rig: PersonalRig) -> PersonalRig:
-        return fit_silhouette(self.track, rig, family(), frame=self.frames.__getitem__, mask=self.masks.__getitem__)[1]
+        """The fitted person where the film shows it: carried back to the frame of the poses that were given."""
+        track, person = self.moved(rig)
+        T = self.track.motion.T_world_head[0].inverse() @ track.motion.T_world_head[0]
+        return replace(person, neutral=person.neutral @ T[:3, :3].T + T[:3, 3])
+
+    def moved(self, rig: PersonalRig) -> tuple[FaceTrack, PersonalRig]:
+        return fit_silhouette(self.track, rig, family(), frame=self.frames.__getitem__, mask=self.masks.__getitem__)
 
 
 @cache
@@ -142,6 +148,39 @@ def test_ears_that_sit_higher_keep_their_shape_and_the_skull_its_own():
     for side in (plain().neutral[ears, 0] < 0, plain().neutral[ears, 0] > 0):
         assert float(shift[side].std(0).max()) < 0.6
     assert surfaces_apart(fitted, plain(), skull) < 1
+
+
+def test_a_head_that_is_pitched_is_no_unusual_head():
+    """Landmarks were explained by a face that is pitched on its skull; the outline and what is usual say otherwise."""
+    usual, modes = family(), family().neutral(torch.eye(family().identity_size)) - family().mean
+    face = usual.landmarks.points(modes, usual.faces)[:, usual.landmarks.usable]
+    at = usual.landmarks.points(usual.mean, usual.faces)[usual.landmarks.usable]
+    arm = at - at.mean(0)
+    pitch = (torch.linalg.cross(torch.tensor([1.0, 0, 0]).expand_as(arm), arm) * face).sum((1, 2))
+    wrong = 4 * pitch / pitch.norm()
+    film_ = film(plain())
+    given = Film(replace(film_.track, identity=wrong), film_.frames, film_.masks)
+    start = usual.personal(wrong)
+    table = usual.landmarks
+    a, b = (table.points(r.neutral, r.faces)[table.usable].double() for r in (start, plain()))
+    u, _, vh = torch.linalg.svd((a - a.mean(0)).T @ (b - b.mean(0)))
+    R = (u @ torch.diag(torch.tensor([1.0, 1, torch.linalg.det(u @ vh)], dtype=torch.float64)) @ vh).T.float()
+    motion = given.track.motion
+    pose = motion.T_world_head.clone()
+    pose[:, :3, :3] = pose[:, :3, :3] @ R
+    pose[:, :3, 3] += motion.T_world_head[:, :3, :3] @ (b.mean(0).float() - R @ a.mean(0).float())
+    given = replace(given, track=replace(given.track, motion=replace(motion, T_world_head=pose)))
+    track, person = given.moved(start)
+
+    def pitch_deg(found: torch.Tensor) -> float:
+        turn = motion.T_world_head[:, :3, :3].transpose(1, 2) @ found[:, :3, :3]
+        return float(torch.rad2deg(torch.atan2(turn[:, 2, 1], turn[:, 1, 1])).abs().mean())
+
+    assert pitch_deg(pose) > 8
+    assert pitch_deg(track.motion.T_world_head) < 0.7 * pitch_deg(pose)
+    world = [r.posed(t.motion.frame(0)) for t, r in ((given.track, start), (track, person))]
+    at_face = [table.points(w, person.faces)[table.usable] for w in world]
+    assert 1e3 * float((at_face[0] - at_face[1]).norm(dim=1).mean()) < 0.5
 
 
 def test_the_face_stays_where_the_landmarks_put_it(far_ears):
