@@ -138,7 +138,7 @@ def test_points_that_a_detector_does_not_see_reach_the_tracker(tmp_path):
         size, fps = (8, 8), 25.0
 
         def tensors(self, name):
-            seen = torch.from_numpy(SEEN.astype(np.uint8))
+            own = {"seen": torch.from_numpy(SEEN.astype(np.uint8)), "dark": torch.zeros(2)}
             points, segment = torch.zeros(2, 478, 2), torch.zeros(2, dtype=torch.int32)
             return {"landmarks_px": points, "confidence": torch.ones(2), "segment": segment, **own}, {}
 
