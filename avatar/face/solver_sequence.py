@@ -4,6 +4,7 @@ Each Gauss-Newton model is a box-constrained quadratic programme; it is solved b
 (Hintermüller, Ito and Kunisch 2002), each step of which is one banded Cholesky factorisation.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,6 +16,8 @@ from avatar.face.solver import UNKNOWNS, K, Observed, PointModel, State, normal_
 from avatar.face.solver_prior import Prior, of_frames
 
 _WINDOW, _OVERLAP = 500, 25
+_THREADS = 2
+"""Windows are solved side by side; LAPACK and matrix products let others run."""
 _DAMPING = 1e-3
 """For unknowns that nothing ties down, as in frames without a face."""
 
@@ -131,16 +134,22 @@ def solve_sequence(
     """
     if not len(state) == len(observed.points) == len(prior.centre):
         raise ValueError("state, observations and prior must have equally many frames")
-    parts: list[State] = []
-    windows = [(s, start) for s in spans(segments, len(state)) for start in range(s.start, s.stop, _WINDOW)]
-    for span, start in windows:
+
+    def part(window: tuple[slice, int]) -> State:
+        span, start = window
         first, last = max(start - _OVERLAP, span.start), min(start + _WINDOW + _OVERLAP, span.stop)
         some = slice(first, last)
         local = of_frames(prior, some)
         solved = state.select(some)
         for _ in range(iterations):
             solved = _iterate(model, observed.select(some), local, solved, focal)
-        parts.append(solved.select(slice(start - first, min(start + _WINDOW, span.stop) - first)))
+        return solved.select(slice(start - first, min(start + _WINDOW, span.stop) - first))
+
+    windows = [(s, start) for s in spans(segments, len(state)) for start in range(s.start, s.stop, _WINDOW)]
+    if len(windows) == 1:
+        return part(windows[0])
+    with ThreadPoolExecutor(_THREADS) as pool:
+        parts = list(pool.map(part, windows))
     return State(**{name: np.concatenate([getattr(p, name) for p in parts]) for name in vars(state)})
 
 

@@ -5,7 +5,9 @@ reference, so that nothing drifts. Each lies on the rig's torso as that frame sh
 of them to where they are seen turns and shifts the torso (Gauss-Newton; turns are held near what the head says).
 """
 
+import itertools
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -15,7 +17,7 @@ from jaxtyping import Float, Int, UInt8
 from scipy.ndimage import gaussian_filter1d
 from scipy.spatial.transform import Rotation
 
-from avatar.core import Camera, FaceTrack
+from avatar.core import FaceTrack
 from avatar.events import Progress, Sink, silent
 from avatar.face.ahead import read_ahead
 from avatar.face.rig import PersonalRig
@@ -28,6 +30,8 @@ _ROUND_TRIP_PX = 1.5
 """A corner that does not come back to where it started from is not used in this frame."""
 _AGREE_PX = 4.0
 """Nor one that leaves the others: a similarity, as turns are small."""
+_ABOVE = 0.2
+"""Part of the picture's height above the highest corner that is looked at too."""
 _SMOOTH_ACROSS, _SMOOTH_REST = 0.7, 3.0
 """Frames; turns and distance read off a few corners are noisier than their shift across the picture."""
 _NEAR_VERTICES = 60
@@ -135,22 +139,26 @@ def _corners(
 
 
 def _followed(track: FaceTrack, begin: _Start, frame: Picture, sink: Sink) -> Float[np.ndarray, "t n 2"]:
-    """Where each corner is (px); nan where it is not known."""
+    """Where each corner is (px); nan where it is not known. Forwards and backwards side by side."""
     reference, corners, cuts = begin
-    count, start = len(track.motion), _gray(frame(reference))
-    out = np.full((count, len(corners), 2), np.nan)
-    done, seen = 0, (track.confidence > 0).tolist()
-    for way in (range(reference, count), range(reference - 1, -1, -1)):
+    count, top = len(track.motion), max(int(corners[:, 1].min() - _ABOVE * track.camera.size[0]), 0)
+    shift = np.array([0, top], np.float32)
+    start = _gray(frame(reference)[top:])
+    out, seen, done = np.full((count, len(corners), 2), np.nan), (track.confidence > 0).tolist(), itertools.count(1)
+
+    def follow(way: range) -> None:
         last = np.eye(2, 3)
-        for index, image in read_ahead(lambda i: _gray(frame(i)), [i for i in way if seen[i]]):
-            done += 1
+        for index, image in read_ahead(lambda i: _gray(frame(i)[top:]), [i for i in way if seen[i]]):
+            if (number := next(done)) % 25 == 1:
+                sink(Progress(stage=_STAGE, done=number, total=count))
             if (index if way.step > 0 else index + 1) in cuts:
                 last = np.eye(2, 3)
-            if done % 25 == 1:
-                sink(Progress(stage=_STAGE, done=done, total=count))
-            found = _flow(start, image, corners, last)
+            found = _flow(start, image, corners - shift, last)
             if found is not None:
-                out[index], last = found
+                out[index], last = found[0] + shift, found[1]
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(follow, (range(reference, count), range(reference - 1, -1, -1))))
     sink(Progress(stage=_STAGE, done=count, total=count))
     return out
 
@@ -216,46 +224,34 @@ def _torso_turns(track: FaceTrack) -> Rotation:
 def _moves(
     track: FaceTrack, anchors: Float[np.ndarray, "n 3"], seen: Float[np.ndarray, "t n 2"], expected: np.ndarray
 ) -> Float[np.ndarray, "t 6"]:
-    """Turn about the anchors' middle and shift (axis-angle and metres, world axes); nan where nothing was followed."""
-    out, start = np.full((len(seen), 6), np.nan), np.zeros(3)
-    for index in np.flatnonzero(np.isfinite(seen).any((1, 2))):
-        known = np.isfinite(seen[index, :, 0])
-        here = _Seen(anchors[known], anchors.mean(0), seen[index, known], expected[index])
-        out[index] = _rigid(here, np.concatenate([expected[index], start]), track.camera)
-        start = out[index, 3:]
-    return out
-
-
-class _Seen(NamedTuple):
-    """The corners of one frame."""
-
-    points: Float[np.ndarray, "k 3"]
-    pivot: Float[np.ndarray, "3"]
-    pixels: Float[np.ndarray, "k 2"]
-    expected: Float[np.ndarray, "3"]
-
-
-def _rigid(seen: _Seen, move: Float[np.ndarray, "6"], camera: Camera) -> Float[np.ndarray, "6"]:
-    """The motion that brings the points to their pixels (Gauss-Newton, Huber's weights)."""
-    focal, center = np.array(camera.focal), np.array(camera.center)
-    precision = np.diag(np.concatenate([np.full(3, _TURNS), _SHIFTS]) ** -2.0)
-    centre = np.concatenate([seen.expected, np.zeros(3)])
-    share = _WORTH / _NOISE_PX**2
+    """Turn about the anchors' middle and shift (axis-angle and metres, world axes) that bring the anchors to their
+    pixels (Gauss-Newton, Huber's weights); nan where nothing was followed."""
+    out = np.full((len(seen), 6), np.nan)
+    there = np.isfinite(seen).any((1, 2))
+    arms, pivot, pixels = anchors - anchors.mean(0), anchors.mean(0), seen[there]
+    known, pixels = np.isfinite(pixels[..., 0]), np.nan_to_num(pixels)
+    centre = np.concatenate([expected[there], np.zeros((len(pixels), 3))], 1)
+    focal, center = np.array(track.camera.focal), np.array(track.camera.center)
+    precision = np.concatenate([np.full(3, _TURNS), _SHIFTS]) ** -2.0
+    move = centre.copy()
     for _ in range(_ITERATIONS):
-        arm = (seen.points - seen.pivot) @ Rotation.from_rotvec(move[:3]).as_matrix().T
-        x, y, z = (arm + seen.pivot + move[3:]).T
-        off = np.stack([x / z, y / z], 1) * focal + center - seen.pixels
-        slope = np.zeros((len(z), 2, 6))
-        slope[:, 0, 3], slope[:, 1, 4] = focal[0] / z, focal[1] / z
-        slope[:, 0, 5], slope[:, 1, 5] = -focal[0] * x / z**2, -focal[1] * y / z**2
-        slope[..., :3] = np.cross(arm[:, None], slope[..., 3:])
-        weight = share / np.maximum(np.linalg.norm(off, axis=1) / (2 * _NOISE_PX), 1)
-        matrix = np.einsum("nki,n,nkj->ij", slope, weight, slope) + precision
-        force = np.einsum("nki,n,nk->i", slope, weight, off) + precision @ (move - centre)
-        step = np.linalg.solve(matrix, force)
-        turn = Rotation.from_rotvec(-step[:3]) * Rotation.from_rotvec(move[:3])
-        move = np.concatenate([turn.as_rotvec(), move[3:] - step[3:]])
-    return move
+        arm = arms @ Rotation.from_rotvec(move[:, :3]).as_matrix().transpose(0, 2, 1)
+        x, y, z = np.moveaxis(arm + pivot + move[:, None, 3:], -1, 0)
+        off = np.stack([x / z, y / z], -1) * focal + center - pixels
+        slope = np.zeros((*z.shape, 2, 6))
+        slope[..., 0, 3], slope[..., 1, 4] = focal[0] / z, focal[1] / z
+        slope[..., 0, 5], slope[..., 1, 5] = -focal[0] * x / z**2, -focal[1] * y / z**2
+        slope[..., :3] = np.cross(arm[:, :, None], slope[..., 3:])
+        weight = known * _WORTH / _NOISE_PX**2 / np.maximum(np.linalg.norm(off, axis=-1) / (2 * _NOISE_PX), 1)
+        rows = slope.reshape(len(off), -1, 6)
+        weighed = rows * np.repeat(weight, 2, 1)[..., None]
+        matrix = rows.transpose(0, 2, 1) @ weighed + np.diag(precision)
+        force = (weighed.transpose(0, 2, 1) @ off.reshape(len(off), -1, 1))[..., 0] + precision * (move - centre)
+        step = np.linalg.solve(matrix, force[..., None])[..., 0]
+        turn = Rotation.from_rotvec(-step[:, :3]) * Rotation.from_rotvec(move[:, :3])
+        move = np.concatenate([turn.as_rotvec(), move[:, 3:] - step[:, 3:]], 1)
+    out[there] = move
+    return out
 
 
 def _turned(track: FaceTrack, reference: int, turns: Float[np.ndarray, "t 3"]) -> FaceTrack:

@@ -19,7 +19,7 @@ LARGEST_DISAGREEMENT = 0.060
 LEAST_CORRELATION = 0.25
 LEAST_SECONDS = 2.0
 """Shorter clips say nothing."""
-LONGEST_SECONDS = 60.0
+LONGEST_SECONDS = 40.0
 """More of a clip is not listened to: it would take long and change nothing."""
 
 
