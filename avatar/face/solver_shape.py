@@ -19,6 +19,8 @@ from avatar.face.solver import Observed, PointModel, State, project, robust_weig
 Waves = tuple[tuple[float, float], ...]
 _WAVES: Waves = ((0.030, 0.0016), (0.010, 0.0012))
 """(length, deviation) in metres."""
+_DEPTH = 0.5
+"""Factor on the deviation along the view: a detector's points tell depth by turns alone, and bend with these."""
 _AGREE = 0.6
 """Correlation of left and right."""
 _WHITE = 0.5
@@ -57,8 +59,11 @@ class ShapeKernel:
         on_eye = rig.landmarks.points(weights, person.faces)[kept].numpy().max(-1) > 0.5
         self._eye_weights = person.eye_weights.double().numpy()
         smooth = np.where(on_eye, 0.0, 1.0)
-        self._point_kernels = [k * smooth[:, None] * smooth for k in smooth_kernels(points, points)]
-        self._mesh_kernels = [k * smooth for k in smooth_kernels(mesh, points)]
+        among, onto = (
+            [k * d**2 for k, d in zip(smooth_kernels(a, points), (1, 1, _DEPTH), strict=True)] for a in (points, mesh)
+        )
+        self._point_kernels = [k * smooth[:, None] * smooth for k in among]
+        self._mesh_kernels = [k * smooth for k in onto]
         self._touch_at_rest(kept)
         self.point_modes, self.mesh_modes = self._split()
         """[m l 3] and [m v 3]: displacements (metres) at one standard deviation of each strongest direction."""
