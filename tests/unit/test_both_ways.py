@@ -1,5 +1,7 @@
 """A picture and its mirror image are looked at, so that what a detector does to one side alone cancels."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy.ndimage import center_of_mass, label
@@ -25,7 +27,8 @@ class Lopsided(AbstractLandmarkDetector):
 
     def detect(self, frame: np.ndarray, seconds: float) -> list[FaceLandmarks]:
         assert frame.flags["C_CONTIGUOUS"]
-        bright, count = label(frame[..., 0] == 255)
+        found: Any = label(frame[..., 0] == 255)
+        bright, count = found
         middles = [(x + 0.5, y + 0.5) for y, x in center_of_mass(bright > 0, bright, range(1, count + 1))]
         return [FaceLandmarks(landmarks_px=self.seen_at(np.array(middle, np.float32)), score=1.0) for middle in middles]
 
