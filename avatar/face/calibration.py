@@ -41,6 +41,8 @@ _FEW, _AGREE = 5, 0.5
 """Frames that are needed, and how well picture and detector must agree (correlation) for the picture to be believed."""
 _SHUT, _PARTED, _WIDE = 0.01, 0.03, 0.12
 """Gaps (eye distances) at which the detector says that lips are about closed; from and to where it is a measure."""
+_APART = 0.02
+"""Gap up to which lips may touch."""
 _SCALE = (0.7, 1.3)
 _DOUBT, _SURE = 0.01, 0.025
 """What the picture sees more than the detector counts not at all up to the first, wholly from the second on."""
@@ -74,6 +76,8 @@ class Calibrated:
     """Gap of the open right and left eye, in eye distances."""
     lip_bias: float
     """Gap reported between closed lips, in eye distances."""
+    touch: Float[np.ndarray, "t"]
+    """How surely the lips touch, in [0, 1]: detector and picture both say so."""
 
 
 def calibrate(landmarks_px: Float[np.ndarray, "t 478 2"], frames: Frames, lid_follow: float) -> Calibrated:
@@ -100,8 +104,8 @@ def calibrate(landmarks_px: Float[np.ndarray, "t 478 2"], frames: Frames, lid_fo
         ratio = wanted / np.maximum(gap, 1e-6)
         out[:, UPPER_LIDS[side]] = lower + ratio[:, None, None] * (upper - lower)
     bias = _close_lips(out, unit_px, good)
-    _open_lips(out, frames)
-    return Calibrated(landmarks_px=out.astype(np.float32), blink=blink, opening=opening, lip_bias=bias)
+    touch = _open_lips(out, frames)
+    return Calibrated(landmarks_px=out.astype(np.float32), blink=blink, opening=opening, lip_bias=bias, touch=touch)
 
 
 def lid_gap(
@@ -144,15 +148,17 @@ def _close_lips(landmarks: np.ndarray, unit_px: np.ndarray, good: np.ndarray) ->
     return float(floor[3:6].mean())
 
 
-def _open_lips(landmarks: np.ndarray, frames: Frames) -> None:
-    """Part the lips that are seen open and that the detector holds for closed, each by half."""
-    if frames.dark is None or not (frames.seen is None or frames.seen[[*UPPER_INNER, *LOWER_INNER]].all()):
-        return
+def _open_lips(landmarks: np.ndarray, frames: Frames) -> Float[np.ndarray, "t"]:
+    """Part the lips that are seen open and that the detector holds for closed, each by half; returns which touch."""
     gap = lip_gap(landmarks) / frames.unit_px
-    more = more_open(np.where(frames.good, frames.dark, -1), gap) * frames.unit_px
+    if frames.dark is None or not (frames.seen is None or frames.seen[[*UPPER_INNER, *LOWER_INNER]].all()):
+        return np.zeros(len(gap))
+    dark = np.where(frames.good, frames.dark, -1)
+    more = more_open(dark, gap) * frames.unit_px
     shift = 0.5 * more[:, None, None] * _ARCH[:, None] * frames.up_px[:, None]
     landmarks[:, UPPER_INNER] += shift
     landmarks[:, LOWER_INNER] -= shift
+    return touching(dark, gap)
 
 
 def more_open(dark: Float[np.ndarray, "t"], gap: Float[np.ndarray, "t"]) -> Float[np.ndarray, "t"]:
@@ -163,15 +169,32 @@ def more_open(dark: Float[np.ndarray, "t"], gap: Float[np.ndarray, "t"]) -> Floa
     Args:
         dark: of `mouth_picture.dark_between_lips`; negative where it is not known or the frame does not count.
     """
+    seen = _seen_opening(dark, gap)
+    if seen is None:
+        return np.zeros(len(gap))
+    more = np.clip(seen - gap, 0, None)
+    believed = np.clip((more - _DOUBT) / (_SURE - _DOUBT), 0, 1)
+    return more * believed * np.clip((2 * _PARTED - gap) / _PARTED, 0, 1)
+
+
+def touching(dark: Float[np.ndarray, "t"], gap: Float[np.ndarray, "t"]) -> Float[np.ndarray, "t"]:
+    """How surely lips touch, in [0, 1]: detector and picture both see no opening; arguments as of `more_open`."""
+    seen = _seen_opening(dark, gap)
+    if seen is None:
+        return np.zeros(len(gap))
+    largest = np.maximum(seen, gap)
+    return (dark >= 0) * np.clip((_APART - largest) / (_APART - _SHUT), 0, 1)
+
+
+def _seen_opening(dark: Float[np.ndarray, "t"], gap: Float[np.ndarray, "t"]) -> Float[np.ndarray, "t"] | None:
+    """The opening that the picture shows; None where picture and detector disagree or too little is known."""
     known = dark >= 0
     shut, parted = known & (gap < _SHUT), known & (gap > _PARTED) & (gap < _WIDE)
     told = known & (gap < _WIDE)
     if shut.sum() < _FEW or parted.sum() < _FEW or np.ptp(dark[told]) < 1e-6:
-        return np.zeros(len(gap))
+        return None
     if np.corrcoef(dark[told], gap[told])[0, 1] < _AGREE:
-        return np.zeros(len(gap))
+        return None
     line = float(np.quantile(dark[shut], 0.25))
     scale = float(np.clip(np.median(gap[parted] / np.maximum(dark[parted] - line, 1e-3)), *_SCALE))
-    more = np.clip(scale * (dark - line) - gap, 0, None)
-    believed = np.clip((more - _DOUBT) / (_SURE - _DOUBT), 0, 1)
-    return more * believed * np.clip((2 * _PARTED - gap) / _PARTED, 0, 1)
+    return scale * (dark - line)

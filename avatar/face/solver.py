@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int
 from scipy.spatial.transform import Rotation
 
 from avatar.face.arkit import INDEX, NAMES
+from avatar.face.calibration import LOWER_INNER, UPPER_INNER
 from avatar.face.gaze import FULL_LOOK, LOOK_INDEX
 from avatar.face.rig import AbstractRig, PersonalRig
 
@@ -95,10 +96,13 @@ class Observed:
     """1 / variance in those units, 0 where nothing was seen."""
     unit_px: float
     """The eye distance: pixels."""
+    touching: Float[np.ndarray, "t"] | None = None
+    """1 / variance of the gap between lips that touch, 0 where they are apart or it is not known; None is nowhere."""
 
     def select(self, index: slice | np.ndarray) -> "Observed":
         """Some of the frames."""
-        return replace(self, points=self.points[index], weight=self.weight[index])
+        touching = None if self.touching is None else self.touching[index]
+        return replace(self, points=self.points[index], weight=self.weight[index], touching=touching)
 
 
 def looks(gaze: Float[np.ndarray, "t 4"]) -> Float[np.ndarray, "t 8"]:
@@ -218,13 +222,35 @@ def normal_equations(
         residual = seen.uv - part.points
         weight = np.sqrt(robust_weight(residual, part.weight, robust)).astype(np.float32)
         jac = jacobian(model, here, seen, focal, observed.unit_px)
+        contact = _contact(model, here, part, seen, jac)
         jac *= weight[..., None, None]
         flat = jac.reshape(len(here), -1, UNKNOWNS)
         weighted = (residual * weight[..., None]).astype(np.float32).reshape(len(here), -1, 1)
         turned = flat.transpose(0, 2, 1)
-        blocks.append((turned @ flat).astype(np.float64))
-        gradients.append((turned @ weighted)[..., 0].astype(np.float64))
+        blocks.append((turned @ flat).astype(np.float64) + contact[0])
+        gradients.append((turned @ weighted)[..., 0].astype(np.float64) + contact[1])
     return np.concatenate(blocks), np.concatenate(gradients)
+
+
+def _contact(
+    model: PointModel, state: State, observed: Observed, seen: Seen, jac: Float[np.ndarray, "t l 2 n"]
+) -> tuple[Float[np.ndarray, "t n n"] | float, Float[np.ndarray, "t n"] | float]:
+    """Blocks and gradients that close what is still open between lips that touch; pressed lips may overlap."""
+    upper, lower = lip_pairs(model.kept)
+    if observed.touching is None or not len(upper):
+        return 0.0, 0.0
+    down = state.rotation[:, None, :2, 1]
+    gap = ((seen.uv[:, lower] - seen.uv[:, upper]) * down).sum(-1)
+    pull = observed.touching[:, None] * (gap > 0)
+    rows = ((jac[:, lower] - jac[:, upper]) * down[..., None].astype(np.float32)).sum(2)
+    weighted = (rows * pull[..., None]).transpose(0, 2, 1)
+    return weighted @ rows, (weighted @ gap[..., None])[..., 0]
+
+
+def lip_pairs(kept: Int[np.ndarray, "l"]) -> tuple[Int[np.ndarray, "p"], Int[np.ndarray, "p"]]:
+    """Where the inner edges of both lips are among the points `kept`, each lower one below its upper one."""
+    both = np.isin(UPPER_INNER, kept) & np.isin(LOWER_INNER, kept)
+    return np.searchsorted(kept, UPPER_INNER[both]), np.searchsorted(kept, LOWER_INNER[both])
 
 
 def robust_weight(residual: np.ndarray, weight: np.ndarray, robust: float) -> Float[np.ndarray, "t l"]:

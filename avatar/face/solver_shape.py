@@ -12,9 +12,8 @@ import torch
 from jaxtyping import Float, Int
 
 from avatar.face.arkit import INDEX
-from avatar.face.calibration import LOWER_INNER, UPPER_INNER
 from avatar.face.rig import AbstractRig
-from avatar.face.solver import Observed, PointModel, State, project, robust_weight
+from avatar.face.solver import Observed, PointModel, State, lip_pairs, project, robust_weight
 
 Waves = tuple[tuple[float, float], ...]
 _WAVES: Waves = ((0.030, 0.0016), (0.010, 0.0012))
@@ -71,7 +70,7 @@ class ShapeKernel:
 
     def _touch_at_rest(self, kept: Int[np.ndarray, "l"]) -> None:
         """The prior given that offsets do not part the lips: every neutral face of a rig has them closed."""
-        upper, lower = _lip_pairs(kept)
+        upper, lower = lip_pairs(kept)
         point, mesh = self._point_kernels[1], self._mesh_kernels[1]
         parted = point[lower] - point[upper]
         told = (parted[:, lower] - parted[:, upper]) + _TOUCH**2 * np.eye(len(upper))
@@ -121,12 +120,6 @@ class ShapeKernel:
             weight = self._eye_weights[:, side : side + 1]
             offsets = offsets * (1 - weight) + weight * (weight * offsets).sum(0) / weight.sum()
         return offsets
-
-
-def _lip_pairs(kept: Int[np.ndarray, "l"]) -> tuple[Int[np.ndarray, "p"], Int[np.ndarray, "p"]]:
-    """Where the inner edges of both lips are among the points `kept`, each lower one below its upper one."""
-    both = np.isin(UPPER_INNER, kept) & np.isin(LOWER_INNER, kept)
-    return np.searchsorted(kept, UPPER_INNER[both]), np.searchsorted(kept, LOWER_INNER[both])
 
 
 def smooth_kernels(

@@ -31,6 +31,8 @@ _SHARED_FRAMES, _SHARED_ROUNDS = 32, (6, 3, 2, 2)
 _SEQUENCE_ROUNDS, _POSE_ROUNDS = (5, 3), 2
 _NOISE_ROUNDS, _NOISE_SOLVE, _LOOSE = 3, (4, 2), 0.05
 """The noise is told by fits in which only this part of the prior counts, or unusual faces would look like noise."""
+_CONTACT = 0.001
+"""Gap (eye distances) that may remain between lips that touch."""
 _LID_FOLLOW = 0.9
 _TORSO_SECONDS = 4.0
 _STIFF = (
@@ -136,30 +138,32 @@ class _Tracker:
 
     def _shared(self, calibrated: lids.Calibrated, prior: Prior, guess: State) -> tuple[Observed, Prior, Shared]:
         """The noise and the person from a few frames; the better the points, the less counts which faces are usual."""
-        some = self._spread(self._observe(calibrated.landmarks_px, calibrated.blink), guess)
+        some = self._spread(self._observe(calibrated.landmarks_px, calibrated), guess)
         usual = self._noise
         for _ in range(_NOISE_ROUNDS):
-            few = self._observe(calibrated.landmarks_px, calibrated.blink).select(some)
+            few = self._observe(calibrated.landmarks_px, calibrated).select(some)
             loose = loosened(of_frames(prior, some), _LOOSE)
             shared, state = self._solver.solve(few, loose, guess.select(some), _NOISE_SOLVE, self._noise.focal_freedom)
             noise = measure(self._solver.model(shared), state, few, shared.focal, usual)
             if not noise.differs(self._noise):
                 break
             self._noise = noise
-        observed = self._observe(calibrated.landmarks_px, calibrated.blink)
+        observed = self._observe(calibrated.landmarks_px, calibrated)
         part = loosened(prior, _LOOSE**self._noise.independence)
         few = observed.select(some), of_frames(part, some), guess.select(some)
         return observed, part, self._solver.solve(*few, _SHARED_ROUNDS, self._noise.focal_freedom)[0]
 
-    def _observe(self, landmarks_px: np.ndarray, blink: np.ndarray | None = None) -> Observed:
+    def _observe(self, landmarks_px: np.ndarray, found: lids.Calibrated | None = None) -> Observed:
         middle = np.array([self._size[1], self._size[0]]) / 2
         points = (landmarks_px[:, self._kept].astype(np.float64) - middle) / self._unit
         weight = self.confidence[:, None] * self._noise.information / self._noise.sigma**2
-        if blink is not None:
+        touching = None
+        if found is not None:
+            touching = found.touch * self.confidence * self._noise.information / _CONTACT**2
             for side in (0, 1):
                 iris = (self._kept >= 468 + 5 * side) & (self._kept < 473 + 5 * side)
-                weight[:, iris] *= (1 - blink[:, side, None]) ** 2 + 1e-3
-        return Observed(points=points, weight=weight, unit_px=self._unit)
+                weight[:, iris] *= (1 - found.blink[:, side, None]) ** 2 + 1e-3
+        return Observed(points=points, weight=weight, unit_px=self._unit, touching=touching)
 
     def _calibrate(self, guess: State) -> lids.Calibrated:
         up = -guess.rotation[:, :2, 1]

@@ -1,13 +1,16 @@
 """Lips that the picture shows open, where the detector's points are closed."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from avatar.face import AnnyRig
 from avatar.face.arkit import INDEX
-from avatar.face.calibration import Frames, calibrate, lip_gap, more_open
+from avatar.face.calibration import Frames, calibrate, lip_gap, more_open, touching
 from avatar.face.mouth_picture import dark_between_lips
+from avatar.face.solver import FREE, Observed, PointModel, State, lip_pairs, normal_equations, point_model, project
 
 SIZE, UNIT = 400, 150.0
 LIP, DARK = (190, 110, 105), (60, 25, 25)
@@ -82,3 +85,66 @@ def test_the_dark_of_a_clip_parts_the_lips_landmarks(shut):
     hidden = (opening > 0.027) & (opening < 0.04)
     assert (lip_gap(parted)[hidden] > lip_gap(plain)[hidden] + 0.01 * UNIT).all()
     assert np.array_equal(parted[opening > 0.08], plain[opening > 0.08])
+
+
+def test_lips_touch_where_detector_and_picture_both_see_no_opening():
+    opening, gap = film()
+    sure = touching(opening + 0.004, gap)
+    assert (sure[opening < 0.008] > 0.9).all()
+    assert (sure[opening > 0.027] == 0).all()
+    assert ((sure >= 0) & (sure <= 1)).all()
+
+
+@pytest.mark.parametrize("dark", [np.full(60, -1.0), np.zeros(60), np.random.default_rng(0).random(60) * 0.05])
+def test_no_lips_touch_by_the_detector_alone(dark):
+    assert (touching(dark, film()[1]) == 0).all()
+    assert (touching(np.where(np.arange(60) < 30, film()[0], -1.0), film()[1])[30:] == 0).all()
+
+
+JAW = FREE.tolist().index(INDEX["jawOpen"])
+
+
+def observed_mouth(actions: dict[str, float], touch: float) -> tuple[PointModel, State, Observed]:
+    """One frame of a mouth that the landmarks show in this shape."""
+    rig = AnnyRig.load()
+    person = rig.personal(torch.zeros(rig.identity_size))
+    model = point_model(rig, person, np.flatnonzero(rig.landmarks.usable.numpy()))
+    expression = np.zeros((1, 52))
+    for name, value in actions.items():
+        expression[:, INDEX[name]] = value
+    state = State(
+        expression=expression, gaze=np.zeros((1, 4)), rotation=np.eye(3)[None], place=np.zeros((1, 2)),
+        log_scale=np.log([1600.0]),
+    )  # fmt: skip
+    points = project(model, state, 1300.0, 140.0).uv
+    weight = np.full(points.shape[:2], 1e3)
+    return model, state, Observed(points=points, weight=weight, unit_px=140.0, touching=np.array([touch]))
+
+
+def test_lips_that_touch_pull_the_jaw_shut_and_overlapping_ones_do_not_push():
+    for overlap, is_pulled in ((0.0, True), (0.03, False)):
+        model, state, observed = observed_mouth({"jawOpen": 0.15}, 1e4)
+        points = model.points.copy()
+        points[lip_pairs(model.kept)[1], 1] -= overlap
+        model = replace(model, points=points)
+        observed = replace(observed, points=project(model, state, 1300.0, 140.0).uv)
+        _, gradient = normal_equations(model, state, observed, 1300.0)
+        assert (abs(gradient[0, JAW]) > 1) == is_pulled
+        _, alone = normal_equations(model, state, replace(observed, touching=np.zeros(1)), 1300.0)
+        assert abs(alone[0, JAW]) < 1e-6
+
+
+def test_the_pull_is_the_derivative_of_the_squared_gap():
+    model, state, observed = observed_mouth({"jawOpen": 0.15}, 1e4)
+    _, gradient = normal_equations(model, state, observed, 1300.0)
+    upper, lower = lip_pairs(model.kept)
+
+    def energy(jaw_open: float) -> float:
+        moved = state.expression.copy()
+        moved[:, INDEX["jawOpen"]] = jaw_open
+        seen = project(model, replace(state, expression=moved), 1300.0, 140.0).uv
+        gap = (seen[:, lower] - seen[:, upper])[..., 1]
+        return float(0.5 * 1e4 * (np.maximum(gap, 0) ** 2).sum())
+
+    slope = (energy(0.151) - energy(0.149)) / 0.002
+    assert gradient[0, JAW] == pytest.approx(slope, rel=0.01)
