@@ -9,15 +9,15 @@ left out, so that coefficients keep their amount.
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float, Int
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import eigsh
 
-from avatar.face.arkit import INDEX, MIRROR, NAMES
+from avatar.face.arkit import MIRROR, NAMES
 from avatar.face.rig import AbstractRig, PersonalRig
 from avatar.face.solver import TURN, Observed, PointModel, State, jacobian, project, robust_weight
+from avatar.face.solver_shape import opened
 
 _WAVES = ((0.030, 0.7), (0.010, 0.3))
 """(length in metres, share of the variance)."""
@@ -54,11 +54,7 @@ class ActionKernel:
     """The prior of changes on one rig at the points `kept`."""
 
     def __init__(self, rig: AbstractRig, kept: Int[np.ndarray, "l"]):
-        person = rig.personal(torch.zeros(rig.identity_size))
-        opened = torch.zeros(len(NAMES))
-        for name, value in (("jawOpen", 0.8), ("eyeWideLeft", 1.0), ("eyeWideRight", 1.0)):
-            opened[INDEX[name]] = value
-        surface = person.vertices(opened, torch.zeros(3), torch.zeros(2, 2))
+        person, surface = opened(rig)
         points = rig.landmarks.points(surface, person.faces)[kept].double().numpy()
         mesh = surface.double().numpy()
         self._kernels, self._near = _kernels(points, points), _near(points, points)

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
-from avatar.face.arkit import INDEX
-from avatar.face.rig import AbstractRig
+from avatar.face.arkit import INDEX, NAMES
+from avatar.face.rig import AbstractRig, PersonalRig
 from avatar.face.solver import Observed, PointModel, State, lip_pairs, project, robust_weight
 
 Waves = tuple[tuple[float, float], ...]
@@ -47,11 +47,7 @@ class ShapeKernel:
 
     def __init__(self, rig: AbstractRig, kept: Int[np.ndarray, "l"], sigma: Float[np.ndarray, "l"], unit: float):
         """Args: `sigma` of the points in eye distances, `unit` the eye distance in metres."""
-        person = rig.personal(torch.zeros(rig.identity_size))
-        opened = torch.zeros(52)
-        for name, value in (("jawOpen", 0.8), ("eyeWideLeft", 1.0), ("eyeWideRight", 1.0)):
-            opened[INDEX[name]] = value
-        surface = person.vertices(opened, torch.zeros(3), torch.zeros(2, 2))
+        person, surface = opened(rig)
         mesh = surface.double().numpy()
         points = rig.landmarks.points(surface, person.faces)[kept].double().numpy()
         weights = torch.nn.functional.pad(person.eye_weights, (0, 1))
@@ -120,6 +116,14 @@ class ShapeKernel:
             weight = self._eye_weights[:, side : side + 1]
             offsets = offsets * (1 - weight) + weight * (weight * offsets).sum(0) / weight.sum()
         return offsets
+
+
+def opened(rig: AbstractRig) -> tuple[PersonalRig, Float[torch.Tensor, "v 3"]]:
+    """The mean head, and its surface with mouth and eyes open: there, neighbouring lips and lids are far apart."""
+    person, expression = rig.personal(torch.zeros(rig.identity_size)), torch.zeros(len(NAMES))
+    for name, value in (("jawOpen", 0.8), ("eyeWideLeft", 1.0), ("eyeWideRight", 1.0)):
+        expression[INDEX[name]] = value
+    return person, person.vertices(expression, torch.zeros(3), torch.zeros(2, 2))
 
 
 def smooth_kernels(

@@ -5,10 +5,10 @@ reference, so that nothing drifts. Each lies on the rig's torso as that frame sh
 of them to where they are seen turns and shifts the torso (Gauss-Newton; turns are held near what the head says).
 """
 
-import itertools
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
+from threading import Event
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +17,7 @@ from jaxtyping import Float, Int, UInt8
 from scipy.ndimage import gaussian_filter1d
 from scipy.spatial.transform import Rotation
 
-from avatar.core import FaceTrack
+from avatar.core import Camera, FaceTrack
 from avatar.events import Progress, Sink, silent
 from avatar.face.ahead import read_ahead
 from avatar.face.rig import PersonalRig
@@ -35,6 +35,10 @@ _ABOVE = 0.2
 _SMOOTH_ACROSS, _SMOOTH_REST = 0.7, 3.0
 """Frames; turns and distance read off a few corners are noisier than their shift across the picture."""
 _NEAR_VERTICES = 60
+_CHUNK = 256
+"""Frames solved at once, so that memory does not grow with the clip."""
+_LOOK_SECONDS = 0.2
+"""Between progress reports."""
 _LEAST_SHARE = 0.5
 """With fewer of the frames followed, the torso is left to head and neck."""
 _FARTHEST_M, _STEEPEST = 0.12, 0.25
@@ -81,7 +85,9 @@ def follow_torso(
     if np.isfinite(seen).any((1, 2)).mean() < _LEAST_SHARE:
         return track
     anchors = _anchors(track, rig, reference, corners)
-    moves = _moves(track, anchors, seen, _expected_turns(track, reference))
+    expected = _expected_turns(track, reference)
+    parts = [slice(first, first + _CHUNK) for first in range(0, len(seen), _CHUNK)]
+    moves = np.concatenate([_moves(track.camera, anchors, seen[part], expected[part]) for part in parts])
     still = np.nanmedian(moves, 0)
     moves = in_each(lambda part: _smooth(_interpolated(part, still)), moves, segments)
     near = _near(track, rig, reference, corners.mean(0))
@@ -144,13 +150,14 @@ def _followed(track: FaceTrack, begin: _Start, frame: Picture, sink: Sink) -> Fl
     count, top = len(track.motion), max(int(corners[:, 1].min() - _ABOVE * track.camera.size[0]), 0)
     shift = np.array([0, top], np.float32)
     start = _gray(frame(reference)[top:])
-    out, seen, done = np.full((count, len(corners), 2), np.nan), (track.confidence > 0).tolist(), itertools.count(1)
+    out, seen, done, stop = np.full((count, len(corners), 2), np.nan), (track.confidence > 0).tolist(), [0, 0], Event()
 
-    def follow(way: range) -> None:
+    def follow(number: int, way: range) -> None:
         last = np.eye(2, 3)
         for index, image in read_ahead(lambda i: _gray(frame(i)[top:]), [i for i in way if seen[i]]):
-            if (number := next(done)) % 25 == 1:
-                sink(Progress(stage=_STAGE, done=number, total=count))
+            if stop.is_set():
+                return
+            done[number] += 1
             if (index if way.step > 0 else index + 1) in cuts:
                 last = np.eye(2, 3)
             found = _flow(start, image, corners - shift, last)
@@ -158,7 +165,16 @@ def _followed(track: FaceTrack, begin: _Start, frame: Picture, sink: Sink) -> Fl
                 out[index], last = found[0] + shift, found[1]
 
     with ThreadPoolExecutor(2) as pool:
-        list(pool.map(follow, (range(reference, count), range(reference - 1, -1, -1))))
+        try:
+            both = [
+                pool.submit(follow, *way) for way in enumerate((range(reference, count), range(reference - 1, -1, -1)))
+            ]
+            while wait(both, _LOOK_SECONDS).not_done:
+                sink(Progress(stage=_STAGE, done=sum(done), total=count))
+        finally:
+            stop.set()
+        for way in both:
+            way.result()
     sink(Progress(stage=_STAGE, done=count, total=count))
     return out
 
@@ -166,7 +182,7 @@ def _followed(track: FaceTrack, begin: _Start, frame: Picture, sink: Sink) -> Fl
 def _flow(
     start: np.ndarray, image: np.ndarray, corners: Float[np.ndarray, "n 2"], last: Float[np.ndarray, "2 3"]
 ) -> tuple[Float[np.ndarray, "n 2"], Float[np.ndarray, "2 3"]] | None:
-    """Places of the corners that agree with one affine motion, nan for the others, and that motion."""
+    """Places of the corners that agree with one similarity, nan for the others, and that similarity."""
     import cv2
 
     window = (21, 21)
@@ -222,7 +238,7 @@ def _torso_turns(track: FaceTrack) -> Rotation:
 
 
 def _moves(
-    track: FaceTrack, anchors: Float[np.ndarray, "n 3"], seen: Float[np.ndarray, "t n 2"], expected: np.ndarray
+    camera: Camera, anchors: Float[np.ndarray, "n 3"], seen: Float[np.ndarray, "t n 2"], expected: np.ndarray
 ) -> Float[np.ndarray, "t 6"]:
     """Turn about the anchors' middle and shift (axis-angle and metres, world axes) that bring the anchors to their
     pixels (Gauss-Newton, Huber's weights); nan where nothing was followed."""
@@ -231,7 +247,7 @@ def _moves(
     arms, pivot, pixels = anchors - anchors.mean(0), anchors.mean(0), seen[there]
     known, pixels = np.isfinite(pixels[..., 0]), np.nan_to_num(pixels)
     centre = np.concatenate([expected[there], np.zeros((len(pixels), 3))], 1)
-    focal, center = np.array(track.camera.focal), np.array(track.camera.center)
+    focal, center = np.array(camera.focal), np.array(camera.center)
     precision = np.concatenate([np.full(3, _TURNS), _SHIFTS]) ** -2.0
     move = centre.copy()
     for _ in range(_ITERATIONS):

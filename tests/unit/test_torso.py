@@ -1,5 +1,6 @@
 """A torso that turns, leans and comes nearer by itself is followed in the pictures."""
 
+import time
 from dataclasses import replace
 from functools import cache
 
@@ -122,3 +123,19 @@ def test_a_far_turn_is_held_within_what_necks_do():
     track = replace(unaware(), confidence=torch.ones(COUNT))
     moved = follow_torso(track, rig(), lambda i: frames()[i][:, ::-1].copy() if i > 20 else frames()[i], mask).motion
     assert moved.neck.norm(dim=1).max() < 0.6
+
+
+def test_an_interrupt_ends_following_at_once():
+    read = []
+
+    def slow(index: int) -> np.ndarray:
+        read.append(index)
+        time.sleep(0.05)
+        return frames()[index]
+
+    def interrupt(event: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        follow_torso(unaware(), rig(), slow, mask, sink=interrupt)
+    assert len(read) < 0.75 * COUNT
