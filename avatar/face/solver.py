@@ -24,6 +24,8 @@ K = len(FREE)
 GAZE, TURN, PLACE, SCALE = slice(K, K + 4), slice(K + 4, K + 7), slice(K + 7, K + 9), K + 9
 UNKNOWNS = K + 10
 _CHUNK = 64
+_PRESSED = 0.004
+"""Gap (eye distances) below which lips may as well be pressed together, and overlap in the model."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,11 +100,14 @@ class Observed:
     """The eye distance: pixels."""
     touching: Float[np.ndarray, "t"] | None = None
     """1 / variance of the gap between lips that touch, 0 where they are apart or it is not known; None is nowhere."""
+    apart: Float[np.ndarray, "t"] | None = None
+    """1 / variance of the gap between facing points of the lips beside what each point tells; None is nothing."""
 
     def select(self, index: slice | np.ndarray) -> "Observed":
         """Some of the frames."""
         touching = None if self.touching is None else self.touching[index]
-        return replace(self, points=self.points[index], weight=self.weight[index], touching=touching)
+        apart = None if self.apart is None else self.apart[index]
+        return replace(self, points=self.points[index], weight=self.weight[index], touching=touching, apart=apart)
 
 
 def looks(gaze: Float[np.ndarray, "t 4"]) -> Float[np.ndarray, "t 8"]:
@@ -222,29 +227,35 @@ def normal_equations(
         residual = seen.uv - part.points
         weight = np.sqrt(robust_weight(residual, part.weight, robust)).astype(np.float32)
         jac = jacobian(model, here, seen, focal, observed.unit_px)
-        contact = _contact(model, here, part, seen, jac)
+        lips = _lips(model, here, part, seen, jac)
         jac *= weight[..., None, None]
         flat = jac.reshape(len(here), -1, UNKNOWNS)
         weighted = (residual * weight[..., None]).astype(np.float32).reshape(len(here), -1, 1)
         turned = flat.transpose(0, 2, 1)
-        blocks.append((turned @ flat).astype(np.float64) + contact[0])
-        gradients.append((turned @ weighted)[..., 0].astype(np.float64) + contact[1])
+        blocks.append((turned @ flat).astype(np.float64) + lips[0])
+        gradients.append((turned @ weighted)[..., 0].astype(np.float64) + lips[1])
     return np.concatenate(blocks), np.concatenate(gradients)
 
 
-def _contact(
+def _lips(
     model: PointModel, state: State, observed: Observed, seen: Seen, jac: Float[np.ndarray, "t l 2 n"]
 ) -> tuple[Float[np.ndarray, "t n n"] | float, Float[np.ndarray, "t n"] | float]:
-    """Blocks and gradients that close what is still open between lips that touch; pressed lips may overlap."""
+    """Blocks and gradients of the gap between the lips: as observed, and none where they touch, unless pressed."""
     upper, lower = lip_pairs(model.kept)
-    if observed.touching is None or not len(upper):
+    if (observed.touching is None and observed.apart is None) or not len(upper):
         return 0.0, 0.0
+    nothing = np.zeros(len(state))
+    touching = nothing if observed.touching is None else observed.touching
+    apart = nothing if observed.apart is None else observed.apart
     down = state.rotation[:, None, :2, 1]
     gap = ((seen.uv[:, lower] - seen.uv[:, upper]) * down).sum(-1)
-    pull = observed.touching[:, None] * (gap > 0)
+    told = ((observed.points[:, lower] - observed.points[:, upper]) * down).sum(-1)
+    close = touching[:, None] * (gap > 0)
+    part = apart[:, None] * ((gap > 0) | (told > _PRESSED))
     rows = ((jac[:, lower] - jac[:, upper]) * down[..., None].astype(np.float32)).sum(2)
-    weighted = (rows * pull[..., None]).transpose(0, 2, 1)
-    return weighted @ rows, (weighted @ gap[..., None])[..., 0]
+    turned = rows.transpose(0, 2, 1)
+    blocks = (turned * (close + part)[:, None]) @ rows
+    return blocks, (turned @ (close * gap + part * (gap - told))[..., None])[..., 0]
 
 
 def lip_pairs(kept: Int[np.ndarray, "l"]) -> tuple[Int[np.ndarray, "p"], Int[np.ndarray, "p"]]:

@@ -71,8 +71,13 @@ def _usual() -> _Usual:
         index=index,
         mean=mean,
         precision=np.linalg.inv(covariance + _OWN**2 * np.eye(len(index))),
-        linear=_FAINT + _RARITY * np.clip(1 / mean - 1 / _RARE, 0, _RAREST),
+        linear=_rarity(mean),
     )
+
+
+def _rarity(mean: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
+    """Slope of the exponential prior of actions with these means in natural faces."""
+    return _FAINT + _RARITY * np.clip(1 / mean - 1 / _RARE, 0, _RAREST)
 
 
 def make_prior(blink: Float[np.ndarray, "t 2"], gaze: Float[np.ndarray, "t 4"], fps: float) -> Prior:
@@ -90,6 +95,7 @@ def make_prior(blink: Float[np.ndarray, "t 2"], gaze: Float[np.ndarray, "t 4"], 
         first[i] = 1 / (_look_up(_STEP, name, 0.06) ** 2 * rate)
     lids = [names.index("eyeBlinkRight"), names.index("eyeBlinkLeft")]
     precision[lids, lids] = _BLINK**-2
+    linear[lids] = _rarity(natural().mean[FREE[lids]])
     _couple(precision, lids[0], lids[1], _BLINK_PAIR)
     usual = _usual()
     others, mean = usual.index, usual.mean

@@ -13,6 +13,7 @@ from avatar.errors import InputError
 from avatar.events import Progress, Sink, silent
 from avatar.face import calibration as lids
 from avatar.face.arkit import NAMES
+from avatar.face.natural import natural
 from avatar.face.rig import AbstractRig, PersonalRig
 from avatar.face.segments import in_each, spans
 from avatar.face.solver import Observed, PointModel, State, first_guess, project
@@ -33,6 +34,9 @@ _NOISE_ROUNDS, _NOISE_SOLVE, _LOOSE = 3, (4, 2), 0.05
 """The noise is told by fits in which only this part of the prior counts, or unusual faces would look like noise."""
 _CONTACT = 0.001
 """Gap (eye distances) that may remain between lips that touch."""
+_GAP, _GAP_INFORMATION = 0.004, 0.3
+"""Deviation (eye distances) of a point of the lips, and the part of its information that counts for the gap: errors of
+facing points agree, and leave their distance in peace."""
 _LID_FOLLOW = 0.9
 _TORSO_SECONDS = 4.0
 _STIFF = (
@@ -42,6 +46,8 @@ _STIFF = (
 """Points that expressions move little: nose, forehead, temples, corners of the eyes."""
 _REST = 0.3
 _RELAXES = np.array([not name.startswith(("eyeBlink", "eyeLook", "jawOpen")) for name in NAMES], float)
+_SELDOM = 0.12
+"""Actions whose mean in natural faces is below this are nobody's usual face: what stays is form."""
 _SLIP = 0.06
 """Mean error of the points, in eye distances, from which a frame counts as slipped."""
 
@@ -158,12 +164,14 @@ class _Tracker:
         points = (landmarks_px[:, self._kept].astype(np.float64) - middle) / self._unit
         weight = self.confidence[:, None] * self._noise.information / self._noise.sigma**2
         touching = None
+        together = 1 - self._noise.independence
+        apart = self.confidence * together * _GAP_INFORMATION / _GAP**2
         if found is not None:
             touching = found.touch * self.confidence * self._noise.information / _CONTACT**2
             for side in (0, 1):
                 iris = (self._kept >= 468 + 5 * side) & (self._kept < 473 + 5 * side)
                 weight[:, iris] *= (1 - found.blink[:, side, None]) ** 2 + 1e-3
-        return Observed(points=points, weight=weight, unit_px=self._unit, touching=touching)
+        return Observed(points=points, weight=weight, unit_px=self._unit, touching=touching, apart=apart)
 
     def _calibrate(self, guess: State) -> lids.Calibrated:
         up = -guess.rotation[:, :2, 1]
@@ -223,8 +231,12 @@ class _Tracker:
         return _Result(state=state, shared=shared, person=person, model=model)
 
     def _relaxed(self, shared: Shared, person: PersonalRig, model: PointModel, state: State) -> tuple[Shared, State]:
-        """What an action never goes below is this person's neutral face, not motion, as far as points are exact."""
-        least = np.quantile(state.expression[self.confidence > 0], _REST, axis=0) * _RELAXES * self._noise.independence
+        """What an action never goes below is this person's neutral face, not motion.
+
+        A smile may last a whole clip, and is told from a wide mouth as far as points are exact; a raised brow does not.
+        """
+        sure = np.maximum(self._noise.independence, natural().mean < _SELDOM)
+        least = np.quantile(state.expression[self.confidence > 0], _REST, axis=0) * _RELAXES * sure
         rest = Static(
             points=shared.rest.points + model.actions @ least,
             offsets=shared.rest.offsets + np.tensordot(least, person.actions.double().numpy(), 1),

@@ -65,7 +65,7 @@ class Steps:
                 inputs=("landmarks.safetensors", "frames", "masks"),
                 outputs=track,
                 config=self._key("rig"),
-                version=5,
+                version=6,
             ),
             Stage(
                 name="parse",

@@ -148,3 +148,34 @@ def test_the_pull_is_the_derivative_of_the_squared_gap():
 
     slope = (energy(0.151) - energy(0.149)) / 0.002
     assert gradient[0, JAW] == pytest.approx(slope, rel=0.01)
+
+
+def test_the_gap_pulls_towards_the_observed_one_whatever_single_points_say():
+    model, state, observed = observed_mouth({"jawOpen": 0.15}, 0.0)
+    wider = replace(state, expression=np.where(np.arange(52) == INDEX["jawOpen"], 0.25, 0.0)[None])
+    seen = project(model, wider, 1300.0, 140.0).uv + np.array([0.05, 0.1])
+    gap_alone = replace(observed, points=seen, weight=1e-12 * observed.weight, apart=np.array([1e4]))
+    _, gradient = normal_equations(model, state, gap_alone, 1300.0)
+    upper, lower = lip_pairs(model.kept)
+    wanted = (seen[:, lower] - seen[:, upper])[..., 1]
+
+    def energy(jaw_open: float) -> float:
+        moved = state.expression.copy()
+        moved[:, INDEX["jawOpen"]] = jaw_open
+        uv = project(model, replace(state, expression=moved), 1300.0, 140.0).uv
+        return float(0.5 * 1e4 * (((uv[:, lower] - uv[:, upper])[..., 1] - wanted) ** 2).sum())
+
+    slope = (energy(0.151) - energy(0.149)) / 0.002
+    assert slope < -1
+    assert gradient[0, JAW] == pytest.approx(slope, rel=0.01)
+
+
+def test_lips_seen_closed_may_overlap():
+    model, state, observed = observed_mouth({}, 0.0)
+    points, shut = model.points.copy(), observed.points.copy()
+    upper, lower = lip_pairs(model.kept)
+    points[lower, 1] -= 0.004
+    shut[:, lower] = shut[:, upper]
+    pressed = replace(observed, points=shut, weight=1e-12 * observed.weight, apart=np.array([1e4]))
+    _, gradient = normal_equations(replace(model, points=points), state, pressed, 1300.0)
+    assert abs(gradient[0, JAW]) < 1e-6

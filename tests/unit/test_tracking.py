@@ -14,10 +14,11 @@ from avatar.face import AnnyRig, PersonalRig
 from avatar.face.arkit import INDEX
 from avatar.face.calibration import LOWER_LIDS, UPPER_LIDS, Frames, calibrate
 from avatar.face.gaze import with_looks
-from avatar.face.solver import Observed, State, point_model, project
+from avatar.face.solver import FREE, Observed, State, point_model, project
 from avatar.face.solver_noise import USUAL, Noise, measure
+from avatar.face.solver_prior import make_prior
 from avatar.face.solver_sequence import Banded, box_step
-from avatar.face.tracking import fit, load_track, neck_angles, save_track
+from avatar.face.tracking import Footage, _Tracker, fit, load_track, neck_angles, save_track
 
 FRAMES, FOCAL, SIZE = 60, 1300.0, (512, 512)
 
@@ -232,3 +233,31 @@ def test_points_without_any_error_are_believed(scene, rig):
     noise = _noise_of(torch.zeros(40, 478, 2), scene, rig)
     assert noise.information == 1
     assert float(noise.sigma.max()) < 0.005
+
+
+def test_a_brow_that_is_never_lowered_is_form_and_a_lasting_smile_is_not(scene, rig):
+    tracker = _Tracker(scene.landmarks_px, np.ones(FRAMES), (rig, Footage()), SIZE, 25.0)
+    nobody = tracker._solver.nobody()
+    person, model = tracker._person(nobody)
+    expression = np.zeros((3, 52))
+    brow, smile = INDEX["browInnerUp"], INDEX["mouthSmileLeft"]
+    expression[:, brow], expression[:, smile] = (0.3, 0.3, 0.5), 0.4
+    state = State(
+        expression=expression, gaze=np.zeros((3, 4)), rotation=np.tile(np.eye(3), (3, 1, 1)), place=np.zeros((3, 2)),
+        log_scale=np.zeros(3),
+    )  # fmt: skip
+    tracker.confidence = np.ones(3)
+    shared, after = tracker._relaxed(nobody, person, model, state)
+    assert after.expression[:, brow] == pytest.approx([0, 0, 0.2])
+    assert after.expression[:, smile] == pytest.approx(0.4)
+    assert shared.rest.points == pytest.approx(0.3 * model.actions[:, :, brow], abs=1e-9)
+    assert shared.rest.offsets == pytest.approx(0.3 * person.actions[brow].numpy(), abs=1e-7)
+
+
+def test_what_little_the_lids_of_an_open_eye_tremble_is_no_blink():
+    measured = np.array([[0.0, 0.0], [0.005, 0.005], [0.9, 0.9]])
+    prior = make_prior(measured, np.zeros((3, 4)), 25.0)
+    lids = [list(FREE).index(INDEX[name]) for name in ("eyeBlinkRight", "eyeBlinkLeft")]
+    pull = -prior.centre[:, lids] @ prior.precision[np.ix_(lids, lids)] + prior.linear[:, lids]
+    assert (pull[:2] > 0).all(), "at 0 the prior pushes down"
+    assert (pull[2] < 0).all()
