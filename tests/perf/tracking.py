@@ -20,6 +20,7 @@ from avatar.face.arkit import INDEX
 from avatar.face.calibration import LOWER_INNER, LOWER_LIDS, OUTER_LIPS, UPPER_INNER, UPPER_LIDS, lid_gap, lip_gap
 from avatar.face.gaze import LOOK_INDEX, with_looks
 from avatar.face.landmarks import AbstractLandmarkDetector, FollowedPerson, follow
+from avatar.face.mouth_picture import UNTOLD, dark_between_lips
 from avatar.face.tracking import Footage, fit
 from avatar.preprocess.series import series_of
 from avatar.preprocess.tools import Tools
@@ -54,11 +55,22 @@ def detect(
     return follow(found), (size[0], size[1]), clip.fps, 1e3 * (time.perf_counter() - start) / len(found)
 
 
+def lips_in_pictures(path: Path, person: FollowedPerson) -> Float[np.ndarray, "t"]:
+    """What is dark between the lips in each frame, as `avatar preprocess` measures it."""
+    from avatar.media import open_clip
+
+    clip, seen = open_clip(path), person.confidence > 0
+    return np.array(
+        [dark_between_lips(clip.frames[i], person.landmarks_px[i]) if seen[i] else UNTOLD for i in range(len(seen))]
+    )
+
+
 def measure_clip(path: Path, rig: AnnyRig) -> dict[str, float]:
-    """Precision figures of one clip; errors in percent of the eye distance."""
+    """Precision figures of one clip; errors in percent of the eye distance. Held-out points go without the pictures."""
     person, size, fps, detect_ms = detect(path)
+    footage = Footage(dark=lips_in_pictures(path, person))
     start = time.perf_counter()
-    track, head = fit(person.landmarks_px, person.confidence, rig, size, fps=fps)
+    track, head = fit(person.landmarks_px, person.confidence, rig, size, fps=fps, footage=footage)
     fit_s = time.perf_counter() - start
     facts = precision(track, head, rig) | held_out(person, rig, size, fps)
     return facts | {"frames": len(track.motion), "detect_ms": detect_ms, "fit_ms": 1e3 * fit_s / len(track.motion)}
