@@ -140,9 +140,10 @@ def _front(
     amount = cv2.GaussianBlur(cv2.resize(weight, size, interpolation=cv2.INTER_AREA), (0, 0), sigma / 4)
     mean = cv2.GaussianBlur(colour, (0, 0), sigma / 4) / np.maximum(amount, 1e-4)[..., None]
     rows, columns = np.divmod(at, width)
-    x, y = (columns + 0.5) * (size[0] / width) - 0.5, (rows + 0.5) * (size[1] / height) - 0.5
-    places = np.stack([x, y], -1).astype(np.float32)[:, None]
-    found = cv2.remap(cv2.merge([mean, amount]), places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[:, 0]
+    x = ((columns + 0.5) * (size[0] / width) - 0.5).astype(np.float32)
+    y = ((rows + 0.5) * (size[1] / height) - 0.5).astype(np.float32)
+    both = cv2.merge([mean, amount])
+    found = cv2.remap(both, x[:, None], y[:, None], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[:, 0]
     return found[:, :3], found[:, 3]
 
 
