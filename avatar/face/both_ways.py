@@ -18,6 +18,8 @@ from avatar.face.rig import AnnyRig
 
 _SAME = 0.3
 """Two answers are the same face when their points lie nearer than this, in face heights."""
+_FACES = 2
+"""Faces that are looked for."""
 _IRISES = 468
 """The first point of the irises."""
 
@@ -33,28 +35,48 @@ def mirror_points() -> Int[np.ndarray, "478"]:
 
 
 class BothWaysDetector(AbstractLandmarkDetector):
-    """The mean of what a detector finds in a picture and in its mirror image; both are looked at side by side."""
+    """The mean of what a detector finds in a picture and in its mirror image; both are looked at side by side.
 
-    def __init__(self, make: Callable[[], AbstractLandmarkDetector]) -> None:
-        """Args: `make` gives the detector; two of them are used, as each follows its own pictures."""
-        self._plain, self._mirrored = make(), make()
+    A detector that already follows as many faces as it may have does not search the picture for more, which is half
+    of its work. So only the plain look searches, and the mirrored one follows a single face while that is the one.
+    """
+
+    def __init__(self, make: Callable[[int], AbstractLandmarkDetector]) -> None:
+        """Args: `make` gives a detector of up to so many faces; each follows its own pictures."""
+        self._plain, self._one, self._make = make(_FACES), make(1), make
+        self._several: AbstractLandmarkDetector | None = None
+        self._crowded = False
         self.seen = self._plain.seen & self._plain.seen[mirror_points()]
         self._pool = ThreadPoolExecutor(max_workers=1)
 
     def detect(self, frame: UInt8[np.ndarray, "h w 3"], seconds: float) -> list[FaceLandmarks]:
-        waiting = self._pool.submit(self._mirrored.detect, np.ascontiguousarray(frame[:, ::-1]), seconds)
+        waiting = self._pool.submit(self._mirrored, frame, seconds, self._crowded)
         faces = self._plain.detect(frame, seconds)
-        others = [_turned(face, frame.shape[1]) for face in waiting.result()]
-        return [_mean(face, others) for face in faces]
+        others = waiting.result()
+        if not self._crowded and any(_twin(face, others) is None for face in faces):
+            others = self._mirrored(frame, seconds, several=True)
+        self._crowded = len(faces) > 1
+        return [_mean(face, _twin(face, others)) for face in faces]
+
+    def _mirrored(self, frame: np.ndarray, seconds: float, several: bool) -> list[FaceLandmarks]:
+        import cv2
+
+        if several and self._several is None:
+            self._several = self._make(_FACES)
+        detector = self._several if several and self._several is not None else self._one
+        return [_turned(face, frame.shape[1]) for face in detector.detect(cv2.flip(frame, 1), seconds)]
 
     def close(self) -> None:
         self._pool.shutdown()
-        self._plain.close()
-        self._mirrored.close()
+        for detector in self._all():
+            detector.close()
 
     def forget(self) -> None:
-        self._plain.forget()
-        self._mirrored.forget()
+        for detector in self._all():
+            detector.forget()
+
+    def _all(self) -> list[AbstractLandmarkDetector]:
+        return [self._plain, self._one, *([self._several] if self._several is not None else [])]
 
 
 def _turned(face: FaceLandmarks, width: int) -> FaceLandmarks:
@@ -63,10 +85,14 @@ def _turned(face: FaceLandmarks, width: int) -> FaceLandmarks:
     return replace(face, landmarks_px=points * np.array([-1, 1], points.dtype) + np.array([width, 0], points.dtype))
 
 
-def _mean(face: FaceLandmarks, others: list[FaceLandmarks]) -> FaceLandmarks:
-    """With the nearest of the others, or alone where none is the same face."""
+def _twin(face: FaceLandmarks, others: list[FaceLandmarks]) -> FaceLandmarks | None:
+    """The nearest of the others, or None where none is the same face."""
     apart = [np.linalg.norm(face.landmarks_px - other.landmarks_px, axis=1).mean() for other in others]
     if not apart or min(apart) > _SAME * max(face.height_px, 1e-3):
-        return face
-    other = others[int(np.argmin(apart))]
-    return replace(face, landmarks_px=(face.landmarks_px + other.landmarks_px) / 2)
+        return None
+    return others[int(np.argmin(apart))]
+
+
+def _mean(face: FaceLandmarks, twin: FaceLandmarks | None) -> FaceLandmarks:
+    """Of both looks, or the face as it is where only one look found it."""
+    return face if twin is None else replace(face, landmarks_px=(face.landmarks_px + twin.landmarks_px) / 2)

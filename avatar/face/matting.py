@@ -5,7 +5,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 
 _KEPT = 15
 """Samples of the background that are kept for each pixel."""
@@ -98,22 +98,22 @@ def refined_alpha(
     inner, outer = scaled(5, frame.shape), scaled(12, frame.shape)
     person = (alpha > 0.5).astype(np.uint8)
     inside, outside = cv2.distanceTransform(person, cv2.DIST_L2, 3), cv2.distanceTransform(1 - person, cv2.DIST_L2, 3)
-    rows, columns = np.nonzero(plate.seen & (inside < inner) & (outside < outer))
-    if not len(rows):
+    at = np.flatnonzero(plate.seen & (inside < inner) & (outside < outer))  # of few pixels, much is asked
+    if not len(at):
         return alpha
-    at = (rows, columns)
-    front, amount = _front(frame, inside > 0.6 * inner, inner)
-    picture, behind = frame[at].astype(np.float32), plate.picture[at].astype(np.float32)
-    apart, change = front[at] - behind, picture - behind
-    square, noise = np.einsum("nc,nc->n", apart, apart), plate.noise[at]
+    front, amount = _front(frame, inside > 0.6 * inner, inner, at)
+    picture, behind = (part.reshape(-1, 3)[at].astype(np.float32) for part in (frame, plate.picture))
+    apart, change = front - behind, picture - behind
+    square, noise = np.einsum("nc,nc->n", apart, apart), plate.noise.ravel()[at]
     solved = np.clip(np.einsum("nc,nc->n", change, apart) / np.maximum(square, 1), 0, 1)
     solved *= np.clip(np.linalg.norm(change, axis=-1) / (10 + 2 * noise) - 0.5, 0, 1)
-    trust = square / (square + (20 + 3 * noise) ** 2) * np.clip(amount[at] / 0.02, 0, 1)
+    trust = square / (square + (20 + 3 * noise) ** 2) * np.clip(amount / 0.02, 0, 1)
     # Trust ends softly: inside of the person first, since hair and clothes may look like the wall behind them.
-    trust *= np.clip(2 - 2 * inside[at] / inner, 0, 1) * np.clip(2 - 2 * outside[at] / outer, 0, 1)
-    trust *= plate.trust[at]
+    trust *= np.clip(2 - 2 * inside.ravel()[at] / inner, 0, 1) * np.clip(2 - 2 * outside.ravel()[at] / outer, 0, 1)
+    trust *= plate.trust.ravel()[at]
     out = np.where(_is_plate(frame, plate) & ~body & (inside < 8 * inner), 0, alpha)
-    out[at] += (solved - out[at]) * trust
+    flat = out.reshape(-1)
+    flat[at] += (solved - flat[at]) * trust
     return out
 
 
@@ -126,18 +126,25 @@ def _is_plate(frame: np.ndarray, plate: Plate) -> Bool[np.ndarray, "h w"]:
     return (change < plate.same) & plate.is_sure
 
 
-def _front(frame: np.ndarray, sure: np.ndarray, sigma: float) -> tuple[np.ndarray, np.ndarray]:
-    """Mean colour of the sure person around each pixel, and how much of it there is; at a quarter of the size."""
+def _front(
+    frame: np.ndarray, sure: np.ndarray, sigma: float, at: Int[np.ndarray, "n"]
+) -> tuple[Float[np.ndarray, "n 3"], Float[np.ndarray, "n"]]:
+    """Mean colour of the sure person around some pixels, and how much of it there is; at a quarter of the size."""
     import cv2
 
-    full = frame.shape[1::-1]
-    size = (max(full[0] // 4, 1), max(full[1] // 4, 1))
+    height, width = frame.shape[:2]
+    size = (max(width // 4, 1), max(height // 4, 1))
     weight = sure.astype(np.float32)
     shown = cv2.bitwise_and(frame, frame, mask=sure.view(np.uint8))
     colour = cv2.resize(shown, size, interpolation=cv2.INTER_AREA).astype(np.float32)
     amount = cv2.GaussianBlur(cv2.resize(weight, size, interpolation=cv2.INTER_AREA), (0, 0), sigma / 4)
     mean = cv2.GaussianBlur(colour, (0, 0), sigma / 4) / np.maximum(amount, 1e-4)[..., None]
-    return cv2.resize(mean, full), cv2.resize(amount, full)
+    rows, columns = np.divmod(at, width)
+    x = ((columns + 0.5) * (size[0] / width) - 0.5).astype(np.float32)
+    y = ((rows + 0.5) * (size[1] / height) - 0.5).astype(np.float32)
+    both = cv2.merge([mean, amount])
+    found = cv2.remap(both, x[:, None], y[:, None], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[:, 0]
+    return found[:, :3], found[:, 3]
 
 
 class PlateBuilder:

@@ -295,9 +295,13 @@ def _near(track: FaceTrack, rig: PersonalRig, reference: int, center: Float[np.n
 
 def _placed(track: FaceTrack, part: PersonalRig, wanted: Float[np.ndarray, "t 3"]) -> FaceTrack:
     """Metres that bring the middle of `part` to where it is `wanted`; their middle over the clip is zero."""
-    motion = track.motion
-    posed = torch.stack([part.posed(motion.frame(i)).mean(0) for i in range(len(motion))]).double().numpy()
-    away = wanted - posed
+    motion, posed = track.motion, []
+    for first in range(0, len(motion), _CHUNK):
+        some = motion.select(slice(first, first + _CHUNK))
+        middle = part.vertices(some.expression, some.neck, some.gaze).mean(1)
+        turned = (some.T_world_head[:, :3, :3] @ middle[..., None])[..., 0]
+        posed.append(turned + some.T_world_head[:, :3, 3] + part.below_head.mean() * some.torso)
+    away = wanted - torch.cat(posed).double().numpy()
     away = np.clip(away - np.median(away, 0), -_FARTHEST_M, _FARTHEST_M)
     return replace(track, motion=replace(motion, torso=torch.from_numpy(away).float()))
 

@@ -15,7 +15,7 @@ from avatar.core import AudioTrack
 from avatar.errors import InputError
 from avatar.media.audio import read_audio, write_audio
 from avatar.media.files import make_folder, remove_leftovers, sha256, write_bytes, write_json
-from avatar.media.image import encode_image, read_image
+from avatar.media.image import encode_image, encode_map, read_image
 from avatar.media.tensors import read_tensors, write_tensors
 
 SCHEMA = 1
@@ -252,8 +252,8 @@ class Workspace:
 
     def write_picture(self, folder: str, index: int, pixels: np.ndarray) -> None:
         """Write frame `index` of a folder whole or not at all."""
-        kind = "JPEG" if _FOLDERS[folder] == ".jpg" else "PNG"
-        write_bytes(self.picture_path(folder, index), encode_image(pixels, kind))
+        data = encode_image(pixels, "JPEG") if _FOLDERS[folder] == ".jpg" else encode_map(pixels)
+        write_bytes(self.picture_path(folder, index), data)
 
     # sound, numbers ---------------------------------------------------------------------------------------------
 

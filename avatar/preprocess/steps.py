@@ -23,7 +23,7 @@ from avatar.preprocess.gate import NUMBERS, PAGE, judge_clip
 from avatar.preprocess.shots import sentence
 from avatar.preprocess.stage import SOURCE, Run, Stage, require_seconds
 from avatar.preprocess.tools import Tools
-from avatar.preprocess.voice import STYLE, learn_voice
+from avatar.preprocess.voice import HEARD, PHONES, STYLE, keep_phones, learn_voice
 from avatar.preprocess.watch import Watched, Watcher
 
 _EVERY = 10
@@ -78,7 +78,7 @@ class Steps:
                 name="audio",
                 run=self.audio,
                 inputs=(SOURCE, "landmarks.safetensors"),
-                outputs=("audio_source.wav", "audio.wav"),
+                outputs=("audio_source.wav", "audio.wav", PHONES),
             ),
             Stage(
                 name="split",
@@ -94,9 +94,7 @@ class Steps:
                 inputs=("frames", "landmarks.safetensors", "shots.json", *track, "plate.png", "audio.wav"),
                 outputs=(NUMBERS, PAGE),
             ),
-            Stage(
-                name="voice", run=learn_voice, inputs=("track.safetensors", "audio.wav", "split.json"), outputs=(STYLE,)
-            ),
+            Stage(name="voice", run=learn_voice, inputs=HEARD, outputs=(STYLE,)),
         ]
 
     def _key(self, tool: str) -> dict[str, str]:
@@ -280,6 +278,7 @@ class Steps:
         tensors, _ = workspace.tensors("landmarks.safetensors")
         sync = self.tools.offset(source.between(0, seconds), tensors, workspace.fps)
         workspace.write_audio("audio.wav", source.between(-sync.delay, seconds - sync.delay))
+        keep_phones(workspace, sync)
         run.progress(2, 2, "steps")
         if sync.reason:
             run.notice(f"{name}: sound is taken as it is, its offset to the lips could not be told: {sync.reason}")

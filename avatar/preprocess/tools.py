@@ -1,6 +1,6 @@
 """The parts that look at pictures and sound, in one place, so that others can take theirs."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -15,6 +15,7 @@ from avatar.face.learned_parsing import ClipParser
 from avatar.face.parsing import Parser
 from avatar.face.rig import AbstractRig, AnnyRig, PersonalRig
 from avatar.face.tracking import fit
+from avatar.speech.phones import Phone, listen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +28,8 @@ class Sync:
     """In [0, 1]."""
     reason: str = ""
     """Why no delay could be told, or an empty text."""
+    hearings: Sequence[Sequence[Phone]] = ()
+    """What was heard from the beginning of the sound on, before any delay; later stages need not listen again."""
 
 
 class Segmenter(Protocol):
@@ -50,11 +53,13 @@ def mouth_curves(landmarks: Mapping[str, Tensor]) -> tuple[Float[np.ndarray, "t"
 
 def estimate_offset(audio: AudioTrack, landmarks: Mapping[str, Tensor], fps: float) -> Sync:
     """The sound's phones against the mouth's movement."""
-    from avatar.speech.offset import estimate
+    from avatar.speech.offset import LONGEST_SECONDS, estimate
+    from avatar.speech.rule_motion import RuleMotion
 
     opening, width = mouth_curves(landmarks)
-    found = estimate(audio, opening, width, fps)
-    return Sync(delay=found.seconds, confidence=found.confidence, reason=found.reason)
+    hearings = listen(audio.between(0.0, min(audio.seconds, LONGEST_SECONDS)))
+    found = estimate(audio, opening, width, fps, RuleMotion(hear=lambda _: hearings))
+    return Sync(delay=found.seconds, confidence=found.confidence, reason=found.reason, hearings=hearings)
 
 
 def mediapipe_both_ways() -> AbstractLandmarkDetector:

@@ -21,16 +21,19 @@ class Lopsided(AbstractLandmarkDetector):
     made: list["Lopsided"] = []  # noqa: RUF012
     error = np.where(np.arange(478) % 3 == 0, 4.0, 0.0).astype(np.float32)
 
-    def __init__(self) -> None:
+    def __init__(self, faces: int = 2) -> None:
+        self.faces, self.looks = faces, 0
         self.calls: list[str] = []
         Lopsided.made.append(self)
 
     def detect(self, frame: np.ndarray, seconds: float) -> list[FaceLandmarks]:
         assert frame.flags["C_CONTIGUOUS"]
+        self.looks += 1
         found: Any = label(frame[..., 0] == 255)
         bright, count = found
         middles = [(x + 0.5, y + 0.5) for y, x in center_of_mass(bright > 0, bright, range(1, count + 1))]
-        return [FaceLandmarks(landmarks_px=self.seen_at(np.array(middle, np.float32)), score=1.0) for middle in middles]
+        points = [self.seen_at(np.array(middle, np.float32)) for middle in middles[: self.faces]]
+        return [FaceLandmarks(landmarks_px=at, score=1.0) for at in points]
 
     def seen_at(self, middle: np.ndarray) -> np.ndarray:
         points = SHAPE + middle
@@ -90,17 +93,36 @@ def test_each_of_two_faces_meets_itself():
     np.testing.assert_allclose(shift, np.broadcast_to([140, 0], shift.shape), atol=1e-4)
 
 
+def test_one_face_is_looked_at_twice_and_nothing_else_searches_the_mirrored_picture():
+    Lopsided.made.clear()
+    detector = BothWaysDetector(Lopsided)
+    for _ in range(3):
+        assert len(detector.detect(picture(60), 0.0)) == 1
+    assert [(one.faces, one.looks) for one in Lopsided.made] == [(2, 3), (1, 3)]
+
+
+def test_a_second_face_that_comes_and_goes_is_looked_at_both_ways_too():
+    Lopsided.made.clear()
+    detector = BothWaysDetector(Lopsided)
+    both = BothWaysDetector(Lopsided).detect(picture(60, 200), 0.0)
+    for lefts in ((60,), (60, 200), (60, 200), (200,)):
+        found = detector.detect(picture(*lefts), 0.0)
+        for face, left in zip(found, lefts, strict=True):
+            np.testing.assert_allclose(face.landmarks_px, both[left == 200].landmarks_px, atol=1e-4)
+
+
 def test_a_face_that_only_one_look_finds_is_taken_as_it_is():
     [face] = BothWaysDetector(Blindfolded).detect(picture(40), 0.0)
     np.testing.assert_array_equal(face.landmarks_px, Lopsided().seen_at(np.array([44, 104], np.float32)))
 
 
-def test_both_detectors_forget_and_close():
+def test_all_detectors_forget_and_close():
     Lopsided.made.clear()
     detector = BothWaysDetector(Lopsided)
+    detector.detect(picture(60, 200), 0.0)
     detector.forget()
     detector.close()
-    assert [one.calls for one in Lopsided.made] == [["forget", "close"]] * 2
+    assert [one.calls for one in Lopsided.made] == [["forget", "close"]] * 3
 
 
 def test_a_failing_look_is_told_and_does_not_hang():

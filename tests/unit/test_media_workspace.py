@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from avatar.errors import InputError
 from avatar.media import Workspace, read_image, read_tensors, replacing, write_image, write_tensors
+from avatar.media.image import encode_map
 
 
 @pytest.fixture
@@ -27,6 +29,18 @@ def test_pictures_come_back_and_jpegs_are_fine(tmp_path):
     np.testing.assert_array_equal(read_image(tmp_path / "a.png"), picture)
     write_image(tmp_path / "a.jpg", picture)
     assert np.abs(read_image(tmp_path / "a.jpg").astype(int) - picture).mean() < 1.5
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 7), (64, 200)])
+def test_maps_come_back_as_they_were(tmp_path, size):
+    path, rng = tmp_path / "map.png", np.random.default_rng(0)
+    for pixels in (rng.integers(0, 256, size, np.uint8), np.full(size, 200, np.uint8), np.arange(size[1]) > 2):
+        wanted = np.broadcast_to(pixels.astype(np.uint8), size)
+        path.write_bytes(encode_map(wanted))
+        np.testing.assert_array_equal(read_image(path, gray=True), wanted)
+        with Image.open(path) as image:
+            image.verify()
+            assert image.mode == "L"
 
 
 def test_damaged_pictures_and_tensors_are_named(tmp_path):
