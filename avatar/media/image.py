@@ -1,8 +1,6 @@
 """Pictures on disk: uint8 sRGB [h w 3], or one channel [h w]."""
 
 import io
-import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -53,26 +51,15 @@ def encode_image(pixels: np.ndarray, kind: str, *, quality: int = 95) -> bytes:
 
 
 def encode_map(pixels: np.ndarray) -> bytes:
-    """Encode uint8 [h w] that is alike over wide areas, as masks and labels are, as a PNG (ISO/IEC 15948).
+    """Encode uint8 [h w] that is alike over wide areas, as masks and labels are, as a PNG.
 
-    Lines are not filtered and only runs are looked for. Libraries try five filters on each line, which helps
-    photographs: 0.5 instead of 1.5 ms for a mask of 512x512, in fewer bytes.
+    OpenCV tries one filter of lines where Pillow tries five: a third of the time for a mask, and no larger.
     """
+    import cv2
+
     if pixels.dtype != np.uint8 or pixels.ndim != 2:
         raise ValueError(f"pixels must be uint8 [h w], got {pixels.dtype} {list(pixels.shape)}")
-    height, width = pixels.shape
-    lines = np.zeros((height, width + 1), np.uint8)  # each begins with its filter's number, 0 is none
-    lines[:, 1:] = pixels
-    deflate = zlib.compressobj(1, zlib.DEFLATED, zlib.MAX_WBITS, zlib.DEF_MEM_LEVEL, zlib.Z_RLE)
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)  # 8 bits of gray
-    data = deflate.compress(lines.tobytes()) + deflate.flush()
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        _chunk(*part) for part in ((b"IHDR", header), (b"IDAT", data), (b"IEND", b""))
-    )
-
-
-def _chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    return cv2.imencode(".png", pixels)[1].tobytes()
 
 
 def write_image(path: Path, pixels: np.ndarray, *, quality: int = 95) -> None:
