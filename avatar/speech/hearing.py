@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
+from avatar.speech.acoustics import LOOK_AHEAD as SLOPE_FRAMES
 from avatar.speech.acoustics import (
     SPAN,
     AcousticTables,
@@ -16,7 +17,6 @@ from avatar.speech.acoustics import (
     phone_likelihoods,
     with_slopes,
 )
-from avatar.speech.acoustics import LOOK_AHEAD as SLOPE_FRAMES
 from avatar.speech.features import HOP, RATE, WINDOW, mel_filters
 
 LAG = 6

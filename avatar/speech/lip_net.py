@@ -7,7 +7,6 @@ and Liu et al. 2022 in small). Everything is causal; `DELAY` frames of future ar
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from avatar.speech.hearing import COLUMNS
 
@@ -42,7 +41,7 @@ class _Block(nn.Module):
         count = x.shape[1]
         # Shifted sums: the backward pass of a depthwise convolution is several times slower on a CPU.
         mixed = sum(known[:, i * self.dilation : i * self.dilation + count] * self.taps[i] for i in range(_TAPS))
-        inner = self.down(F.gelu(self.up(self.norm(mixed))))
+        inner = self.down(nn.functional.gelu(self.up(self.norm(mixed))))
         start = self.past - self.future
         return known[:, start : start + count] + inner, known[:, count:]
 
