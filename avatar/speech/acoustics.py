@@ -127,11 +127,11 @@ def phone_posteriors(likelihoods: Float[np.ndarray, "n p 3"], scale: float = SCA
     return (share / share.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
-@lru_cache(maxsize=1)
-def _filters() -> Float[np.ndarray, "257 25"]:
+@lru_cache(maxsize=8)
+def _filters(warp: float) -> Float[np.ndarray, "257 25"]:
     """Triangles with equal areas whose edges fall on bins."""
     mel = 1127.0 * np.log1p(np.array([_LOW, _HIGH]) / 700.0)
-    edges = 700.0 * np.expm1(np.linspace(mel[0], mel[1], _FILTERS + 2) / 1127.0)
+    edges = warp * 700.0 * np.expm1(np.linspace(mel[0], mel[1], _FILTERS + 2) / 1127.0)
     step = RATE / 512
     edges = np.round(edges / step) * step
     frequency = np.arange(257) * step
@@ -149,11 +149,15 @@ def _cosines() -> Float[np.ndarray, "25 13"]:
     return basis * (1.0 + _LIFTER / 2 * np.sin(np.pi * order / _LIFTER))
 
 
-def cepstra(frames: Float[np.ndarray, "n 411"]) -> Float[np.ndarray, "n 13"]:
-    """Cepstra of frames of `SPAN` samples, each after the one sample before it (for the emphasis of the highs)."""
+def cepstra(frames: Float[np.ndarray, "n 411"], warp: float = 1.0) -> Float[np.ndarray, "n 13"]:
+    """Cepstra of frames of `SPAN` samples, each after the one sample before it (for the emphasis of the highs).
+
+    Args:
+        warp: factor on the frequencies of the filters; below 1 they hear a voice as from a shorter throat.
+    """
     emphasised = (frames[:, 1:] - 0.97 * frames[:, :-1]) * 32768.0
     power = np.abs(np.fft.rfft(emphasised * np.hamming(SPAN), 512)) ** 2
-    return (np.log(np.maximum(power @ _filters(), 1e-4)) @ _cosines()).astype(np.float32)
+    return (np.log(np.maximum(power @ _filters(warp), 1e-4)) @ _cosines()).astype(np.float32)
 
 
 def with_slopes(rows: Float[np.ndarray, "m 13"]) -> Float[np.ndarray, "n 3 13"]:

@@ -64,9 +64,14 @@ class _Level:
 class FeatureStream:
     """Push sound, get rows of `COLUMNS` features; row i belongs to the moment i * 10 ms."""
 
-    def __init__(self, tables: AcousticTables | None = None):
-        """Raises: InputError: if no tables are given and pocketsphinx is not installed."""
-        self._tables = tables or acoustic_tables()
+    def __init__(self, warp: float = 1.0, tables: AcousticTables | None = None):
+        """Args: `warp`: factor on the frequencies of all filters: another length of throat.
+
+        Raises:
+            InputError: if no tables are given and pocketsphinx is not installed.
+        """
+        self._tables, self._warp = tables or acoustic_tables(), warp
+        self._bands = mel_filters(BANDS, warp=warp).T
         self._samples = np.zeros(_SIDE, np.float32)
         self._heard, self._frames, self._rows = 0, 0, 0
         self._level = _Level()
@@ -101,10 +106,10 @@ class FeatureStream:
         plain = np.empty((count, BANDS + 4), np.float32)
         middle = windows[:, _SIDE - WINDOW // 2 : _SIDE + WINDOW // 2] * np.hanning(WINDOW).astype(np.float32)
         power = np.abs(np.fft.rfft(middle, 512)) ** 2 / (WINDOW / 4) ** 2
-        plain[:, :BANDS] = 10.0 * np.log10(power @ _MEL + 1e-12)
+        plain[:, :BANDS] = 10.0 * np.log10(power @ self._bands + 1e-12)
         loud = np.maximum(10.0 * np.log10(power @ _SPEECH + 1e-12), _QUIET)
         plain[:, BANDS + 1 : BANDS + 3] = pitch(windows)
-        cepstrum = cepstra(windows[:, _SIDE - SPAN // 2 - 1 : _SIDE + SPAN // 2])
+        cepstrum = cepstra(windows[:, _SIDE - SPAN // 2 - 1 : _SIDE + SPAN // 2], self._warp)
         for i in range(count):
             self._level.follow(float(loud[i]))
             if loud[i] > max(self._level.peak - 35.0, -75.0):
@@ -191,18 +196,17 @@ def pitch(windows: Float[np.ndarray, "n w"]) -> Float[np.ndarray, "n 2"]:
     return np.stack([voicing, octaves], axis=1).astype(np.float32)
 
 
-_MEL = mel_filters(BANDS).T
-_SPEECH = _MEL.copy().sum(axis=1)
+_SPEECH = mel_filters(BANDS).sum(axis=0)
 _SPEECH[: round(200 / RATE * 512)] *= 0.1
 
 
-def hear(samples: Float[np.ndarray, "s"]) -> Float[np.ndarray, "n c"]:
+def hear(samples: Float[np.ndarray, "s"], warp: float = 1.0) -> Float[np.ndarray, "n c"]:
     """All rows of a sound at once; the same as those of the stream.
 
     Raises:
         InputError: if pocketsphinx is not installed.
     """
-    stream = FeatureStream()
+    stream = FeatureStream(warp)
     block = 20 * RATE
     rows = [stream.push(samples[at : at + block]) for at in range(0, len(samples), block)]
     return np.concatenate([*rows, stream.finish()])

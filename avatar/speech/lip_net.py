@@ -4,10 +4,15 @@ Residual blocks of a convolution over time, one weight for each tap and channel,
 and Liu et al. 2022 in small). Everything is causal; `DELAY` frames of future are had by answering that much later.
 """
 
+from pathlib import Path
+
 import torch
 from jaxtyping import Float
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from avatar.errors import InputError
 from avatar.speech.hearing import COLUMNS
 
 STACK = 2
@@ -49,6 +54,9 @@ class _Block(nn.Module):
 class LipNet(nn.Module):
     """Features and style in, lips out; the caller keeps the state between pieces of a stream."""
 
+    mean: Tensor
+    scale: Tensor
+
     def __init__(self, channels: int = 96):
         super().__init__()
         self.channels = channels
@@ -78,3 +86,17 @@ class LipNet(nn.Module):
 
     def _blocks(self) -> list[_Block]:
         return [block for block in self.blocks if isinstance(block, _Block)]
+
+
+def load_net(path: Path) -> LipNet:
+    """A network as `avatar.recipes.speech` leaves it.
+
+    Raises:
+        InputError: if the file is missing or holds something else.
+    """
+    net = LipNet()
+    try:
+        net.load_state_dict({name: value.float() for name, value in load_file(path).items()})
+    except (OSError, SafetensorError, RuntimeError):
+        raise InputError(f"{path}: no weights of the lips; make them with: python -m avatar.recipes.speech") from None
+    return net.eval()

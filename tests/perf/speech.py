@@ -1,4 +1,4 @@
-"""`python -m tests.perf.speech --json FILE [--cache DIR] [--plots DIR] [clip ...]`: lips by sound against filmed lips.
+"""`python -m tests.perf.speech --json FILE [--lips FILE] [--cache DIR] [clip ...]`: lips by sound against filmed lips.
 
 MediaPipe's face mesh, aligned by the rigid part of the face, gives the gap of the inner lips and the width of the
 mouth; every model gives the same for the average head from the sound alone, with nothing fitted to the clips but one
@@ -11,7 +11,10 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -19,8 +22,11 @@ from scipy.ndimage import gaussian_filter1d
 
 from avatar.core import AudioTrack
 from avatar.media import read_audio, write_json
+from avatar.speech.base import AbstractSpeechMotion
 from avatar.speech.features import RATE, loudness, speech_samples, voice_activity
-from avatar.speech.hearing import LOOK_AHEAD, FeatureStream, hear
+from avatar.speech.learned_motion import LearnedMotion, hear_lips
+from avatar.speech.lip_net import LipNet, load_net
+from avatar.speech.lip_stream import LATENCY, LipStream
 from avatar.speech.offset import estimate
 from avatar.speech.phones import listen
 from avatar.speech.rule_motion import RuleMotion
@@ -41,7 +47,7 @@ Curves = dict[str, Float[np.ndarray, "t"]]
 """Opening and width (mm, or any unit) on a grid of `GRID_HZ`."""
 
 
-def lip_curves(audio: AudioTrack, model: RuleMotion) -> Curves:
+def lip_curves(audio: AudioTrack, model: AbstractSpeechMotion) -> Curves:
     """Gap and width (mm) of the average head, blurred as a 25 Hz film would show them."""
     expression = model(audio, GRID_HZ).expression.numpy()
     curves = {"opening": np.maximum(expression @ LIP_GAP_MM, -0.9), "width": expression @ LIP_WIDTH_MM}
@@ -75,12 +81,19 @@ def agreement(curves: Curves, filmed: Curves, moments: Float[np.ndarray, "t"], f
     }
 
 
-def score_clip(path: Path, cache: Path | None, plots: Path | None) -> dict[str, object]:
+@dataclass(frozen=True, kw_only=True)
+class Tools:
+    """What the command line gave."""
+
+    net: LipNet | None
+    cache: Path | None
+    plots: Path | None
+
+
+def score_clip(path: Path, tools: Tools) -> dict[str, object]:
     """Offset, cost of listening and the figures of every model."""
-    mouth, audio = measured(path, cache), read_audio(path)
-    started = time.process_time()
-    hearings = listen(audio)
-    heard_s = time.process_time() - started
+    mouth, audio = measured(path, tools.cache), read_audio(path)
+    hearings, rule_s = timed(lambda: listen(audio))
     rule = RuleMotion(hear=lambda _: hearings)
     offset = estimate(audio, mouth.opening, mouth.width, mouth.fps, rule)
     moments = np.arange(len(mouth.opening)) / mouth.fps - offset.seconds
@@ -88,17 +101,29 @@ def score_clip(path: Path, cache: Path | None, plots: Path | None) -> dict[str, 
     filmed = {name: np.where(inside, getattr(mouth, name), np.nan) for name in ("opening", "width")}
     by_rule = lip_curves(audio, rule)
     models = {"rule": by_rule, "energy": energy_curves(audio), "shuffled": rolled(by_rule)}
-    if plots is not None:
-        grid = np.arange(len(by_rule["opening"])) / GRID_HZ
-        draw(plots / f"{path.stem}.png", mouth, {n: np.interp(moments, grid, c) for n, c in by_rule.items()}, offset)
+    cost = {"rule": rule_s}
+    if tools.net is not None:
+        heard, cost["learned"] = timed(partial(hear_lips, audio, tools.net))
+        models["learned"] = lip_curves(audio, LearnedMotion(lambda _: heard))
+    if tools.plots is not None:
+        best = models.get("learned", by_rule)
+        grid = np.arange(len(best["opening"])) / GRID_HZ
+        seen = {name: np.interp(moments, grid, curve) for name, curve in best.items()}
+        draw(tools.plots / f"{path.stem}.png", mouth, seen, offset)
     return {
         "seconds": round(audio.seconds, 2),
         "offset_ms": round(1000 * offset.seconds, 1),
         "confidence": round(offset.confidence, 2),
         "refused": offset.reason,
-        "rule_listening_real_time_factor": round(heard_s / audio.seconds, 3),
+        "real_time_factor": {name: round(seconds / audio.seconds, 3) for name, seconds in cost.items()},
         "models": {name: agreement(curves, filmed, moments, mouth.fps) for name, curves in models.items()},
     }
+
+
+def timed(work: Callable[[], Any]) -> tuple[Any, float]:
+    """What it returns and its seconds of processor time."""
+    started = time.process_time()
+    return work(), time.process_time() - started
 
 
 def quiet_sounds() -> dict[str, AudioTrack]:
@@ -120,7 +145,7 @@ def quiet_sounds() -> dict[str, AudioTrack]:
     }
 
 
-def score_quiet(model: RuleMotion) -> dict[str, float]:
+def score_quiet(model: AbstractSpeechMotion) -> dict[str, float]:
     """Largest opening beyond the resting lips, as a part of `RANGE_MM`."""
     out = {}
     for name, audio in quiet_sounds().items():
@@ -139,12 +164,12 @@ def shut_after_voice(path: Path, model: Callable[[AudioTrack], Curves]) -> float
     return round(1000 * max((open_still[-1] + 1) / GRID_HZ - end, 0.0)) if len(open_still) else 0.0
 
 
-def score_voice(path: Path) -> dict[str, float]:
+def score_voice(path: Path, model: AbstractSpeechMotion) -> dict[str, float]:
     """Whether a voice moves the mouth when it speaks and not in the second of silence before and after it (mm)."""
     audio = read_audio(path)
-    after = shut_after_voice(path, lambda sound: lip_curves(sound, RuleMotion()))
+    after = shut_after_voice(path, lambda sound: lip_curves(sound, model))
     audio = audio.between(-1.0, audio.seconds + 1.0)
-    opening = lip_curves(audio, RuleMotion())["opening"]
+    opening = lip_curves(audio, model)["opening"]
     active = voice_activity(speech_samples(audio))[: len(opening)]
     distance = np.minimum(*(_since(active[::step])[::step] for step in (1, -1)))
     return {
@@ -164,25 +189,28 @@ def _since(active: np.ndarray) -> np.ndarray:
     return (steps - last) / 100
 
 
-def score_stream(path: Path) -> dict[str, float]:
-    """Features of a voice in pieces of random size against those of the whole: difference, cost, delay."""
+def score_stream(path: Path, net: LipNet) -> dict[str, float]:
+    """Lips of a voice in pieces of random size against those of the whole: difference, cost, delay."""
     samples = speech_samples(read_audio(path))
-    started = time.process_time()
-    whole = hear(samples)
-    at_once_s = time.process_time() - started
-    rng, stream, rows, at = np.random.default_rng(0), FeatureStream(), [], 0
-    started = time.process_time()
-    while at < len(samples):
-        size = int(rng.integers(1, 1280))
-        rows.append(stream.push(samples[at : at + size]))
-        at += size
-    pieces = np.concatenate([*rows, stream.finish()])
-    streamed_s = time.process_time() - started
+
+    def at_once() -> np.ndarray:
+        stream = LipStream(net)
+        return np.concatenate([stream.push(samples), stream.finish()])
+
+    def in_pieces() -> np.ndarray:
+        rng, stream, rows, at = np.random.default_rng(0), LipStream(net), [], 0
+        while at < len(samples):
+            size = int(rng.integers(1, 1280))
+            rows.append(stream.push(samples[at : at + size]))
+            at += size
+        return np.concatenate([*rows, stream.finish()])
+
+    (whole, whole_s), (pieces, pieces_s) = timed(at_once), timed(in_pieces)
     return {
         "largest_difference": float(np.abs(pieces - whole).max()),
-        "real_time_factor": round(at_once_s / len(samples) * RATE, 4),
-        "streamed_real_time_factor": round(streamed_s / len(samples) * RATE, 4),
-        "look_ahead_ms": round(1000 * LOOK_AHEAD, 1),
+        "real_time_factor": round(whole_s / len(samples) * RATE, 4),
+        "streamed_real_time_factor": round(pieces_s / len(samples) * RATE, 4),
+        "latency_ms": round(1000 * LATENCY, 1),
     }
 
 
@@ -216,10 +244,16 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, help="folder for what was followed in the films")
     parser.add_argument("--plots", type=Path)
     parser.add_argument("--shared", type=Path, default=SHARED, help="folder with clips/ and audio/")
+    parser.add_argument("--lips", type=Path, help="weights of a trained network, to measure it too")
     options = parser.parse_args()
+    tools = Tools(net=load_net(options.lips) if options.lips else None, cache=options.cache, plots=options.plots)
+    net = tools.net
+    movers: dict[str, AbstractSpeechMotion] = {"rule": RuleMotion()}
+    if net is not None:
+        movers["learned"] = LearnedMotion(lambda audio: hear_lips(audio, net))
     clips: dict[str, dict] = {}
     for name in options.clips:
-        clips[name] = score_clip(options.shared / "clips" / f"{name}.mp4", options.cache, options.plots)
+        clips[name] = score_clip(options.shared / "clips" / f"{name}.mp4", tools)
         print(name, json.dumps(clips[name]), flush=True)
     mean = means(clips)
     print("\n".join(table(clips, mean)))
@@ -228,9 +262,9 @@ def main() -> None:
         "mean": mean,
         "goals": GOALS,
         "clips": clips,
-        "quiet": {"rule": score_quiet(RuleMotion())},
-        "voices": {path.name: score_voice(path) for path in paths},
-        "stream": score_stream(paths[0]) if paths else {},
+        "quiet": {name: score_quiet(mover) for name, mover in movers.items()},
+        "voices": {n: {path.name: score_voice(path, mover) for path in paths} for n, mover in movers.items()},
+        "stream": score_stream(paths[0], net or LipNet().eval()) if paths else {},
     }
     for key in ("quiet", "voices", "stream"):
         print(key, json.dumps(report[key]))
