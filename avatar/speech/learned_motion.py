@@ -1,8 +1,9 @@
 """Motion from a voice by a trained network together with phones and rules.
 
-The network tells curves and phones; pocketsphinx's acoustic tables tell phones too. Both together name the phones
-better than either (a product of experts), and dominance functions make curves of them; the mean of these curves and
-the network's is what the lips do. Everything is heard for three lengths of throat (Jaitly and Hinton 2013).
+Three judges of equal weight: the network's curves; dominance functions on the phones that network and acoustic tables
+name together (a product of experts); and the rule model's, on the phones that pocketsphinx decodes. They err in
+different places, so their mean is nearer to filmed lips than each. All hear three lengths of throat (Jaitly and
+Hinton 2013).
 """
 
 from collections.abc import Callable, Sequence
@@ -15,13 +16,13 @@ from scipy.ndimage import binary_closing, binary_opening, maximum_filter1d, unif
 from avatar.core import AudioTrack, MotionSequence
 from avatar.errors import InputError
 from avatar.speech.acoustics import acoustic_tables
-from avatar.speech.articulation import BREATH_BEFORE, articulate, contact_gate
+from avatar.speech.articulation import BREATH_BEFORE, agreed, articulate, contact_gate
 from avatar.speech.base import AbstractSpeechMotion, frame_count
 from avatar.speech.features import RATE, activity_gate, speech_samples
 from avatar.speech.lip_net import CURVES, FRAME_HZ, GATES, LipNet
 from avatar.speech.lip_stream import LipStream
 from avatar.speech.performance import Lips, perform
-from avatar.speech.phones import SILENCE, Phone
+from avatar.speech.phones import SILENCE, Phone, listen
 from avatar.speech.rule_motion import prosody
 from avatar.speech.style import SpeechStyle
 from avatar.speech.visemes import ARTICULATORS, CLOSURES, CONTACTS
@@ -54,14 +55,25 @@ class Hearing:
     """Chance that somebody speaks: music and noise are no voice."""
 
 
-def hear_lips(audio: AudioTrack, net: LipNet) -> list[Hearing]:
-    """One hearing for each of `THROATS`.
+@dataclass(frozen=True, kw_only=True)
+class Heard:
+    """All that is heard of a voice."""
+
+    hearings: Sequence[Hearing]
+    """By network and tables, one for each of `THROATS`."""
+    decoded: Sequence[Sequence[Phone]]
+    """Phones as of `avatar.speech.phones.listen`."""
+
+
+def hear_lips(audio: AudioTrack, net: LipNet) -> Heard:
+    """Listen to a voice in every way.
 
     Raises:
         InputError: if pocketsphinx is not installed.
     """
     samples = speech_samples(audio)
-    return [_hear(samples, LipStream(net, warp)) for warp in THROATS]
+    hearings = [_hear(samples, LipStream(net, warp)) for warp in THROATS]
+    return Heard(hearings=hearings, decoded=listen(audio))
 
 
 def _hear(samples: Float[np.ndarray, "s"], stream: LipStream) -> Hearing:
@@ -96,8 +108,8 @@ def named(tables: Float[np.ndarray, "n p"], network: Float[np.ndarray, "m p"]) -
 class LearnedMotion(AbstractSpeechMotion):
     """A network and rules. Deterministic for one seed, which moves blinks, gaze and head only."""
 
-    def __init__(self, hear: Callable[[AudioTrack], Sequence[Hearing]], style: SpeechStyle | None = None):
-        """Args: `hear` listens: `lambda audio: hear_lips(audio, net)`, or hearings that are there already."""
+    def __init__(self, hear: Callable[[AudioTrack], Heard], style: SpeechStyle | None = None):
+        """Args: `hear` listens: `lambda audio: hear_lips(audio, net)`, or what was heard before."""
         self.style = style or SpeechStyle()
         self.hear = hear
 
@@ -106,24 +118,40 @@ class LearnedMotion(AbstractSpeechMotion):
         if not fps > 0:
             raise InputError(f"frame rate {fps} must be positive; give for example 25")
         times = np.arange(frame_count(audio, fps)) / fps
-        hearings, heard = self.hear(audio), prosody(speech_samples(audio), times)
-        heard = replace(heard, gate=heard.gate * voice_gate(times, hearings))
-        return perform(lips_at(times, hearings), heard, self.style, fps, seed)
+        heard, voice = self.hear(audio), prosody(speech_samples(audio), times)
+        voice = replace(voice, gate=voice.gate * voice_gate(times, heard.hearings))
+        return perform(lips_at(times, heard), voice, self.style, fps, seed)
 
 
-def lips_at(times: Float[np.ndarray, "t"], hearings: Sequence[Hearing]) -> Lips:
-    """The mean of what all hearings say, by network and by phones, at `times` (seconds, evenly spaced)."""
+def lips_at(times: Float[np.ndarray, "t"], heard: Heard) -> Lips:
+    """The mean of the judges at `times` (seconds, evenly spaced)."""
     step = times[1] - times[0] if len(times) > 1 else 0.0
-    curves, shut, bite = [], [], []
-    for hearing in hearings:
-        curves += [articulate(hearing.phones, times), _sampled(hearing.curves, times)]
-        # A contact between two frames is shown on one of them.
-        wide = 2 * round(step / 2 * FRAME_HZ) + 1
-        for gate, chances, parts in ((shut, hearing.shut, CLOSURES), (bite, hearing.bite, CONTACTS)):
-            told = _sampled(maximum_filter1d(chances, wide)[:, None], times)[:, 0]
-            gate += [contact_gate(hearing.phones, parts, times), told]
-    means = [np.mean(gate, axis=0).astype(np.float32) for gate in (shut, bite)]
-    return Lips(curves=np.mean(curves, axis=0), shut=means[0], bite=means[1])
+    # A contact between two frames is shown on one of them.
+    wide = 2 * round(step / 2 * FRAME_HZ) + 1
+
+    def told(gates: Sequence[Float[np.ndarray, "n"]]) -> Float[np.ndarray, "t"]:
+        return _sampled(maximum_filter1d(np.mean(gates, axis=0), wide)[:, None], times)[:, 0]
+
+    by_network = Lips(
+        curves=_sampled(np.mean([hearing.curves for hearing in heard.hearings], axis=0), times),
+        shut=told([hearing.shut for hearing in heard.hearings]),
+        bite=told([hearing.bite for hearing in heard.hearings]),
+    )
+    judges = [by_network, _spoken([hearing.phones for hearing in heard.hearings], times), _spoken(heard.decoded, times)]
+    return Lips(
+        curves=np.mean([judge.curves for judge in judges], axis=0).astype(np.float32),
+        shut=np.mean([judge.shut for judge in judges], axis=0).astype(np.float32),
+        bite=np.mean([judge.bite for judge in judges], axis=0).astype(np.float32),
+    )
+
+
+def _spoken(hearings: Sequence[Sequence[Phone]], times: Float[np.ndarray, "t"]) -> Lips:
+    """What the phones do by the rules, and the contacts on which the hearings agree."""
+    return Lips(
+        curves=np.mean([articulate(phones, times) for phones in hearings], axis=0),
+        shut=agreed([contact_gate(phones, CLOSURES, times) for phones in hearings]),
+        bite=agreed([contact_gate(phones, CONTACTS, times) for phones in hearings]),
+    )
 
 
 def voice_gate(times: Float[np.ndarray, "t"], hearings: Sequence[Hearing]) -> Float[np.ndarray, "t"]:

@@ -11,7 +11,7 @@ from avatar.core import AudioTrack
 from avatar.errors import InputError
 from avatar.speech.acoustics import acoustic_tables
 from avatar.speech.features import RATE
-from avatar.speech.learned_motion import Hearing, LearnedMotion, hear_lips, named
+from avatar.speech.learned_motion import Heard, Hearing, LearnedMotion, hear_lips, named
 from avatar.speech.lip_net import CURVES, GATES, LipNet, load_net
 from avatar.speech.lip_stream import LATENCY, LipStream
 from avatar.speech.phones import Phone
@@ -92,7 +92,8 @@ def hearing(speaks: float = 1.0) -> Hearing:
 
 
 def gap(found: Hearing, fps: float = 25.0) -> np.ndarray:
-    motion = LearnedMotion(lambda _: [found])(AudioTrack(samples=voice(2.0), rate=RATE), fps)
+    heard = Heard(hearings=[found], decoded=[found.phones])
+    motion = LearnedMotion(lambda _: heard)(AudioTrack(samples=voice(2.0), rate=RATE), fps)
     return motion.expression.numpy() @ LIP_GAP_MM
 
 
