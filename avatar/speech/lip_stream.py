@@ -56,7 +56,7 @@ class LipStream:
         self._waiting = waiting[count:]
         if not count:
             return np.zeros((0, COLUMNS_OUT), np.float32)
-        with torch.no_grad():
+        with torch.inference_mode():
             raw, self._state = self._net(torch.from_numpy(waiting[:count])[None], torch.zeros(1, STYLES), self._state)
         out = raw[0, self._skip :]
         self._skip = max(self._skip - raw.shape[1], 0)
