@@ -1,170 +1,184 @@
-"""`python -m tests.perf.speech --json FILE [--plots DIR] [clip ...]`: lips by rule against lips that were filmed.
+"""`python -m tests.perf.speech --json FILE [--lips FILE] [--cache DIR] [clip ...]`: lips by sound against filmed lips.
 
 MediaPipe's face mesh, aligned by the rigid part of the face, gives the gap of the inner lips and the width of the
-mouth; the rule model gives the same for the average head, from the sound alone and with no training. Reported for each
-clip: offset of sound and picture, Pearson r at that offset, and how many visible lip closures are predicted.
+mouth; every model gives the same for the average head from the sound alone, with nothing fitted to the clips but one
+shift of sound against picture each, which the rule model finds. For each clip and model: Pearson r of opening and
+width, lag of the opening, and how many visible lip closures are predicted. Then what moves the lips without a voice,
+how fast listening is, and whether a stream hears what is heard at once.
 """
 
 import argparse
 import json
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 from scipy.ndimage import gaussian_filter1d
 
 from avatar.core import AudioTrack
-from avatar.media import open_clip, read_audio, write_json
-from avatar.speech.features import loudness, speech_samples, voice_activity
-from avatar.speech.offset import Offset, estimate
+from avatar.media import read_audio, write_json
+from avatar.speech.base import AbstractSpeechMotion
+from avatar.speech.features import RATE, loudness, speech_samples, voice_activity
+from avatar.speech.learned_motion import LearnedMotion, hear_lips
+from avatar.speech.lip_net import LipNet, load_net
+from avatar.speech.lip_stream import LATENCY, LipStream
+from avatar.speech.offset import estimate
 from avatar.speech.phones import listen
 from avatar.speech.rule_motion import RuleMotion
 from avatar.speech.visemes import LIP_GAP_MM, LIP_WIDTH_MM
+from tests.perf.mouths import closures, correlation, draw, hits, lag, measured
 
 SHARED = Path(__file__).parents[3] / "shared"
 CLIPS = (
     "anchor_71s", "anchor_de_20s", "speech_en_8s", "talk_3", "talk_5", "talk_7", "talk_9", "talk_10", "talk_11",
     "talk_l2", "talk_l3",
 )  # fmt: skip
-GOALS = {"r_opening": 0.48, "r_width": 0.48}
-RIGID = [33, 133, 362, 263, 168, 6, 197, 195, 5, 10, 151, 9, 8, 127, 356, 70, 300]
-WARM_UP = 2
-"""First frames, where the mesh still settles."""
-NEAR = 0.08
-"""Seconds by which a predicted closure may miss."""
+GOALS = {"r_opening": 0.52, "r_width": 0.55, "lag_ms": 20.0, "recall": 0.80, "precision": 0.75}
+GRID_HZ = 100.0
+RANGE_MM = 6.0
+"""Opening of lively speech on the average head, for shares of it."""
+
+Curves = dict[str, Float[np.ndarray, "t"]]
+"""Opening and width (mm, or any unit) on a grid of `GRID_HZ`."""
+
+
+def lip_curves(audio: AudioTrack, model: AbstractSpeechMotion) -> Curves:
+    """Gap and width (mm) of the average head, blurred as a 25 Hz film would show them."""
+    expression = model(audio, GRID_HZ).expression.numpy()
+    curves = {"opening": np.maximum(expression @ LIP_GAP_MM, -0.9), "width": expression @ LIP_WIDTH_MM}
+    return {name: gaussian_filter1d(curve, 1.2) for name, curve in curves.items()}
+
+
+def energy_curves(audio: AudioTrack) -> Curves:
+    """Loudness for both: what a mouth that flaps with the level would do."""
+    level = gaussian_filter1d(loudness(speech_samples(audio)), 3.0)
+    return {"opening": level, "width": level}
+
+
+def rolled(curves: Curves) -> Curves:
+    """The curves of other words by the same voice: half of the clip later."""
+    return {name: np.roll(curve, len(curve) // 2) for name, curve in curves.items()}
+
+
+def agreement(curves: Curves, filmed: Curves, moments: Float[np.ndarray, "t"], fps: float) -> dict[str, float]:
+    """The figures of one model on one clip; `moments` are the seconds of sound at which the frames were filmed."""
+    grid = np.arange(len(curves["opening"])) / GRID_HZ
+    seen = {name: np.interp(moments, grid, curve) for name, curve in curves.items()}
+    clear, any_low = {"deep": 0.15, "flanked": True}, {"deep": 0.30, "flanked": False}
+    shut, said = closures(filmed["opening"], fps, **clear), closures(seen["opening"], fps, **clear)
+    return {
+        "r_opening": round(correlation(seen["opening"], filmed["opening"]), 3),
+        "r_width": round(correlation(seen["width"], filmed["width"]), 3),
+        "lag_ms": round(1000 * lag(grid, curves["opening"], filmed["opening"], moments)),
+        "recall": round(hits(closures(seen["opening"], fps, **any_low), shut), 3),
+        "precision": round(hits(closures(filmed["opening"], fps, **any_low), said), 3),
+        "closures": len(shut),
+    }
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mouth:
-    """What was filmed, in face heights; nan where no face was found."""
+class Tools:
+    """What the command line gave."""
 
-    opening: Float[np.ndarray, "t"]
-    width: Float[np.ndarray, "t"]
-    fps: float
-
-
-def measure(path: Path) -> Mouth:
-    """Follow the mouth through a clip."""
-    import mediapipe as mp
-
-    clip = open_clip(path)
-    points = np.full((len(clip.frames), 478, 3), np.nan)
-    with mp.solutions.face_mesh.FaceMesh(refine_landmarks=True) as mesh:  # type: ignore[attr-defined]
-        for i in range(len(clip.frames)):
-            frame = clip.frames[i]
-            found = mesh.process(frame).multi_face_landmarks
-            if found and i >= WARM_UP:
-                h, w = frame.shape[:2]
-                points[i] = [(p.x * w, p.y * h, p.z * w) for p in found[0].landmark]
-    seen = np.isfinite(points[:, 0, 0])
-    reference = np.median(points[seen], axis=0)
-    for i in np.flatnonzero(seen):
-        points[i] = aligned(points[i], reference)
-    height = np.linalg.norm(reference[10] - reference[152])
-
-    def apart(a: int, b: int) -> np.ndarray:
-        return np.linalg.norm((points[:, a] - points[:, b])[:, :2], axis=1) / height
-
-    opening = (apart(13, 14) + apart(82, 87) + apart(312, 317)) / 3
-    return Mouth(opening=opening, width=apart(61, 291), fps=clip.fps)
+    net: LipNet | None
+    cache: Path | None
+    plots: Path | None
 
 
-def aligned(points: Float[np.ndarray, "l 3"], reference: Float[np.ndarray, "l 3"]) -> Float[np.ndarray, "l 3"]:
-    """Similarity transform of the rigid points onto the reference (Umeyama 1991)."""
-    a, b = points[RIGID], reference[RIGID]
-    a0, b0 = a - a.mean(0), b - b.mean(0)
-    U, S, Vt = np.linalg.svd(a0.T @ b0)
-    D = np.diag([1.0, 1.0, np.sign(np.linalg.det(Vt.T @ U.T))])
-    scale = (S * np.diag(D)).sum() / (a0**2).sum()
-    return scale * (points - a.mean(0)) @ (Vt.T @ D @ U.T).T + b.mean(0)
-
-
-def predict(audio: AudioTrack, model: RuleMotion, times: Float[np.ndarray, "t"]) -> dict[str, np.ndarray]:
-    """Gap and width (mm) of the average head at moments of the sound, as a 25 Hz film would show them."""
-    expression = model(audio, 100.0).expression.numpy()
-    grid = np.arange(len(expression)) / 100
-    curves = {"opening": np.maximum(expression @ LIP_GAP_MM, -0.9), "width": expression @ LIP_WIDTH_MM}
-    return {n: np.interp(times, grid, gaussian_filter1d(c, 1.2)) for n, c in curves.items()}
-
-
-def correlation(a: np.ndarray, b: np.ndarray) -> float:
-    use = np.isfinite(a) & np.isfinite(b)
-    return float(np.corrcoef(a[use], b[use])[0, 1])
-
-
-def closures(opening: Float[np.ndarray, "t"], fps: float, *, deep: float, flanked: bool) -> Float[np.ndarray, "k"]:
-    """Seconds of local minima below `deep` of the 5-95 % range; flanked ones open past a third within 0.25 s around."""
-    low, high = np.nanpercentile(opening, [5, 95])
-    level = (opening - low) / max(high - low, 1e-9)
-    reach, out = round(0.25 * fps), []
-    for i in range(reach, len(level) - reach):
-        part = level[i - reach : i + reach + 1]
-        if not np.isfinite(part).all() or level[i] > deep or level[i] > part[reach - 1 : reach + 2].min():
-            continue
-        wide = min(part[:reach].max(), part[reach + 1 :].max()) > 0.33
-        if (wide or not flanked) and (not out or i / fps - out[-1] > 0.12 or not flanked):
-            out.append(i / fps)
-    return np.array(out)
-
-
-def hits(found: np.ndarray, wanted: np.ndarray) -> float:
-    """Share of `wanted` that has one of `found` within `NEAR`."""
-    if not len(wanted):
-        return float("nan")
-    return float(np.mean([len(found) > 0 and np.abs(found - w).min() <= NEAR for w in wanted]))
-
-
-def score_clip(path: Path, plots: Path | None) -> dict[str, float | str | dict[str, float]]:
-    """Everything that is reported of one clip."""
-    mouth, audio = measure(path), read_audio(path)
-    started = time.perf_counter()
-    hearings = listen(audio)
-    heard_s = time.perf_counter() - started
-    model = RuleMotion(hear=lambda _: hearings)
-    offset = estimate(audio, mouth.opening, mouth.width, mouth.fps, model)
-    times = np.arange(len(mouth.opening)) / mouth.fps - offset.seconds
-    inside = (times >= 0) & (times <= audio.seconds)
-    measured = {n: np.where(inside, getattr(mouth, n), np.nan) for n in ("opening", "width")}
-    curves = predict(audio, model, times)
-    samples = speech_samples(audio)
-    energy = np.interp(times, np.arange(0, len(loudness(samples))) / 100, loudness(samples))
-    clear, any_low = {"deep": 0.15, "flanked": True}, {"deep": 0.30, "flanked": False}
-    seen, said = (closures(c["opening"], mouth.fps, **clear) for c in (measured, curves))
-    seen_low, said_low = (closures(c["opening"], mouth.fps, **any_low) for c in (measured, curves))
-    if plots is not None:
-        draw(plots / f"{path.stem}.png", mouth, curves, offset)
+def score_clip(path: Path, tools: Tools) -> dict[str, object]:
+    """Offset, cost of listening and the figures of every model."""
+    mouth, audio = measured(path, tools.cache), read_audio(path)
+    hearings, rule_s = timed(lambda: listen(audio))
+    rule = RuleMotion(hear=lambda _: hearings)
+    offset = estimate(audio, mouth.opening, mouth.width, mouth.fps, rule)
+    moments = np.arange(len(mouth.opening)) / mouth.fps - offset.seconds
+    inside = (moments >= 0) & (moments <= audio.seconds)
+    filmed = {name: np.where(inside, getattr(mouth, name), np.nan) for name in ("opening", "width")}
+    by_rule = lip_curves(audio, rule)
+    models = {"rule": by_rule, "energy": energy_curves(audio), "shuffled": rolled(by_rule)}
+    cost = {"rule": rule_s}
+    if tools.net is not None:
+        heard, cost["learned"] = timed(partial(hear_lips, audio, tools.net))
+        models["learned"] = lip_curves(audio, LearnedMotion(lambda _: heard))
+    if tools.plots is not None:
+        best = models.get("learned", by_rule)
+        grid = np.arange(len(best["opening"])) / GRID_HZ
+        seen = {name: np.interp(moments, grid, curve) for name, curve in best.items()}
+        draw(tools.plots / f"{path.stem}.png", mouth, seen, offset)
     return {
         "seconds": round(audio.seconds, 2),
         "offset_ms": round(1000 * offset.seconds, 1),
         "confidence": round(offset.confidence, 2),
-        "channels_ms": {n: round(1000 * v, 1) for n, v in offset.channels.items()},
         "refused": offset.reason,
-        "r_opening": round(correlation(curves["opening"], measured["opening"]), 3),
-        "r_width": round(correlation(curves["width"], measured["width"]), 3),
-        "r_opening_by_loudness": round(correlation(energy, measured["opening"]), 3),
-        "closures": len(seen),
-        "closure_recall": round(hits(said_low, seen), 3),
-        "closure_precision": round(hits(seen_low, said), 3),
-        "listening_real_time_factor": round(heard_s / audio.seconds, 3),
+        "real_time_factor": {name: round(seconds / audio.seconds, 3) for name, seconds in cost.items()},
+        "models": {name: agreement(curves, filmed, moments, mouth.fps) for name, curves in models.items()},
     }
 
 
-def score_voice(path: Path) -> dict[str, float]:
+def timed(work: Callable[[], Any]) -> tuple[Any, float]:
+    """What it returns and its seconds of processor time."""
+    started = time.process_time()
+    return work(), time.process_time() - started
+
+
+def quiet_sounds() -> dict[str, AudioTrack]:
+    """Five seconds each of what should not move the lips."""
+    rng, count = np.random.default_rng(0), 5 * RATE
+    white = rng.normal(size=count)
+    pink = np.fft.irfft(np.fft.rfft(white) / np.maximum(np.arange(count // 2 + 1), 20.0) ** 0.5, count)
+    time_s = np.arange(count) / RATE
+    hum = sum(np.sin(2 * np.pi * 50 * k * time_s) / k for k in (1, 2, 3))
+    chords = np.zeros(count)
+    for start in range(0, count, RATE // 2):
+        after = time_s[: count - start]
+        for pitch in 220.0 * 2 ** (rng.choice([0, 4, 7, 12], 2) / 12):
+            chords[start:] += np.exp(-3 * after) * sum(np.sin(2 * np.pi * pitch * k * after) / k for k in range(1, 8))
+    sounds = {"silence": np.zeros(count), "white noise": white, "pink noise": pink, "hum": hum, "music": chords}
+    return {
+        name: AudioTrack(samples=(0.1 * x / max(float(np.abs(x).max()), 1.0) * 3).astype(np.float32), rate=RATE)
+        for name, x in sounds.items()
+    }
+
+
+def score_quiet(model: AbstractSpeechMotion) -> dict[str, float]:
+    """Largest opening beyond the resting lips, as a part of `RANGE_MM`."""
+    out = {}
+    for name, audio in quiet_sounds().items():
+        opening = lip_curves(audio, model)["opening"]
+        out[name] = round(float((opening - min(opening[0], 0.0)).max() / RANGE_MM), 3)
+    return out
+
+
+def shut_after_voice(path: Path, model: Callable[[AudioTrack], Curves]) -> float:
+    """Milliseconds from the end of a voice until the lips stay within 5 % of `RANGE_MM`."""
+    audio = read_audio(path)
+    active = voice_activity(speech_samples(audio))
+    end = (np.flatnonzero(active)[-1] + 1) / 100
+    opening = model(audio.between(0.0, end + 2.0))["opening"]
+    open_still = np.flatnonzero(opening > 0.05 * RANGE_MM)
+    return round(1000 * max((open_still[-1] + 1) / GRID_HZ - end, 0.0)) if len(open_still) else 0.0
+
+
+def score_voice(path: Path, model: AbstractSpeechMotion) -> dict[str, float]:
     """Whether a voice moves the mouth when it speaks and not in the second of silence before and after it (mm)."""
     audio = read_audio(path)
+    after = shut_after_voice(path, lambda sound: lip_curves(sound, model))
     audio = audio.between(-1.0, audio.seconds + 1.0)
-    opening = predict(audio, RuleMotion(), np.arange(round(audio.seconds * 100)) / 100)["opening"]
+    opening = lip_curves(audio, model)["opening"]
     active = voice_activity(speech_samples(audio))[: len(opening)]
     distance = np.minimum(*(_since(active[::step])[::step] for step in (1, -1)))
-    deep = distance > 0.35
     return {
         "speech": round(float(active.mean()), 3),
         "gap_speech_median_mm": round(float(np.median(opening[active])), 2),
         "gap_speech_p95_mm": round(float(np.percentile(opening[active], 95)), 2),
         "closures_per_second": round(len(closures(opening[::4], 25.0, deep=0.15, flanked=True)) / audio.seconds, 2),
-        "gap_silence_max_mm": round(float(opening[deep].max()), 2),
+        "gap_silence_max_mm": round(float(opening[distance > 0.35].max()), 2),
+        "shut_after_ms": after,
     }
 
 
@@ -175,45 +189,86 @@ def _since(active: np.ndarray) -> np.ndarray:
     return (steps - last) / 100
 
 
-def draw(path: Path, mouth: Mouth, curves: dict[str, np.ndarray], offset: Offset) -> None:
-    """Measured (black) and predicted (red) curves, both standardised."""
-    import matplotlib
+def score_stream(path: Path, net: LipNet) -> dict[str, float]:
+    """Lips of a voice in pieces of random size against those of the whole: difference, cost, delay."""
+    samples = speech_samples(read_audio(path))
 
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
+    def at_once() -> np.ndarray:
+        stream = LipStream(net)
+        return np.concatenate([stream.push(samples), stream.finish()])
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure, axes = plt.subplots(2, 1, figsize=(20, 6), sharex=True)
-    times = np.arange(len(mouth.opening)) / mouth.fps
-    for axis, (name, measured) in zip(axes, (("opening", mouth.opening), ("width", mouth.width)), strict=True):
-        for curve, colour in ((measured, "k"), (curves[name], "r")):
-            axis.plot(times, (curve - np.nanmean(curve)) / np.nanstd(curve), colour, lw=1)
-        axis.set_ylabel(name)
-        axis.set_xlim(0, min(times[-1], 20))
-    axes[0].set_title(f"{path.stem}: offset {1000 * offset.seconds:.0f} ms, confidence {offset.confidence:.2f}")
-    figure.tight_layout()
-    figure.savefig(path, dpi=60)
-    plt.close(figure)
+    def in_pieces() -> np.ndarray:
+        rng, stream, rows, at = np.random.default_rng(0), LipStream(net), [], 0
+        while at < len(samples):
+            size = int(rng.integers(1, 1280))
+            rows.append(stream.push(samples[at : at + size]))
+            at += size
+        return np.concatenate([*rows, stream.finish()])
+
+    (whole, whole_s), (pieces, pieces_s) = timed(at_once), timed(in_pieces)
+    return {
+        "largest_difference": float(np.abs(pieces - whole).max()),
+        "real_time_factor": round(whole_s / len(samples) * RATE, 4),
+        "streamed_real_time_factor": round(pieces_s / len(samples) * RATE, 4),
+        "latency_ms": round(1000 * LATENCY, 1),
+    }
+
+
+def means(clips: dict[str, dict]) -> dict[str, dict[str, float]]:
+    """Mean over the clips for every model (median of the sizes of the lags)."""
+    out = {}
+    for model in next(iter(clips.values()))["models"]:
+        rows = [clip["models"][model] for clip in clips.values()]
+        own = {key: round(float(np.nanmean([row[key] for row in rows])), 3) for key in GOALS if key != "lag_ms"}
+        out[model] = own | {"lag_ms": float(np.median([abs(row["lag_ms"]) for row in rows]))}
+    return out
+
+
+def table(clips: dict[str, dict], mean: dict[str, dict[str, float]]) -> Sequence[str]:
+    """Lines of a Markdown table: r of opening / r of width / lag / recall / precision."""
+    names = list(mean)
+    lines = ["| clip | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
+    for title, models in [(name, clip["models"]) for name, clip in clips.items()] + [("mean", mean)]:
+        cells = [
+            "{r_opening:.2f} / {r_width:.2f} / {lag_ms:.0f} / {recall:.2f} / {precision:.2f}".format(**models[name])
+            for name in names
+        ]
+        lines.append(f"| {title} | " + " | ".join(cells) + " |")
+    return lines
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("clips", nargs="*", default=CLIPS)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--cache", type=Path, help="folder for what was followed in the films")
     parser.add_argument("--plots", type=Path)
+    parser.add_argument("--shared", type=Path, default=SHARED, help="folder with clips/ and audio/")
+    parser.add_argument("--lips", type=Path, help="weights of a trained network, to measure it too")
     options = parser.parse_args()
-    clips = {}
+    tools = Tools(net=load_net(options.lips) if options.lips else None, cache=options.cache, plots=options.plots)
+    net = tools.net
+    movers: dict[str, AbstractSpeechMotion] = {"rule": RuleMotion()}
+    if net is not None:
+        movers["learned"] = LearnedMotion(lambda audio: hear_lips(audio, net))
+    clips: dict[str, dict] = {}
     for name in options.clips:
-        clips[name] = score_clip(SHARED / "clips" / f"{name}.mp4", options.plots)
+        clips[name] = score_clip(options.shared / "clips" / f"{name}.mp4", tools)
         print(name, json.dumps(clips[name]), flush=True)
-    keys = ("r_opening", "r_width", "r_opening_by_loudness", "closure_recall", "closure_precision")
-    mean = {k: round(float(np.nanmean([clip[k] for clip in clips.values()])), 3) for k in keys}
-    voices = {path.name: score_voice(path) for path in sorted((SHARED / "audio").glob("*.wav"))}
-    for name, facts in voices.items():
-        print(name, json.dumps(facts))
-    print("mean", json.dumps(mean), "goals", json.dumps(GOALS))
+    mean = means(clips)
+    print("\n".join(table(clips, mean)))
+    paths = sorted((options.shared / "audio").glob("*.wav"))
+    report = {
+        "mean": mean,
+        "goals": GOALS,
+        "clips": clips,
+        "quiet": {name: score_quiet(mover) for name, mover in movers.items()},
+        "voices": {n: {path.name: score_voice(path, mover) for path in paths} for n, mover in movers.items()},
+        "stream": score_stream(paths[0], net or LipNet().eval()) if paths else {},
+    }
+    for key in ("quiet", "voices", "stream"):
+        print(key, json.dumps(report[key]))
     if options.json:
-        report = {"mean": mean, "goals": GOALS, "clips": clips, "voices": voices}
         write_json(options.json, json.loads(json.dumps(report).replace("NaN", "null")))
 
 

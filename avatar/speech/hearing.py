@@ -1,0 +1,212 @@
+"""What is heard, 100 times a second, as a stream: log-mel bands, phone posteriors, pitch, voicing and voice activity.
+
+Causal but for `LOOK_AHEAD`: rows come out as sound goes in, and the same rows whatever the size of the pieces.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from avatar.speech.acoustics import LOOK_AHEAD as SLOPE_FRAMES
+from avatar.speech.acoustics import (
+    SPAN,
+    AcousticTables,
+    acoustic_tables,
+    cepstra,
+    phone_likelihoods,
+    with_slopes,
+)
+from avatar.speech.features import HOP, RATE, WINDOW, mel_filters
+
+LAG = 6
+"""Frames after a moment that its phone posterior takes into account."""
+REACH = LAG + SLOPE_FRAMES
+"""Frames that a row waits for."""
+LOOK_AHEAD = REACH * HOP / RATE + SPAN / 2 / RATE
+"""Seconds of sound after a row's moment that it depends on (103 ms)."""
+MEL_LEAD = 8
+"""The mel bands of a row are of this many frames later: as little delay as the phones allow."""
+BANDS, PHONES = 80, 42
+COLUMNS = BANDS + PHONES + 4
+"""Bands, phones, then loudness, voicing, pitch, activity."""
+MEL, PHONE = slice(0, BANDS), slice(BANDS, BANDS + PHONES)
+LOUDNESS, VOICING, PITCH, ACTIVITY = range(BANDS + PHONES, COLUMNS)
+STAY, TRUST = 0.65, 0.30
+"""Chance that a state lasts another frame, and exponent on the likelihood of a frame (frames are not independent)."""
+_SIDE = 480
+"""Samples on both sides of a frame's centre that any of its features may see (pitch sees most)."""
+_PRIOR_CEPSTRUM = np.array([55.0, 2.0, 3.0, 3.0, 0, 0, 0, 0, 0, 0, 0, 0, 0], np.float32)
+_PRIOR_FRAMES, _MEAN_FRAMES = 25, 400
+_QUIET = -85.0
+_PITCHES = (60.0, 400.0)
+
+
+@dataclass
+class _Level:
+    """Loudness that follows the speaker (peak) and the room (floor), dB re full scale."""
+
+    peak: float = -30.0
+    floor: float = -70.0
+    active: float = 0.0
+    frames: int = 0
+
+    def follow(self, level: float) -> None:
+        self.frames += 1
+        self.peak = max(level, self.peak - (0.3 if level < self.peak - 25 and self.frames < 100 else 0.015), -75.0)
+        rise = 0.05 if self.frames > 100 else 0.4
+        self.floor = min(level, self.floor + rise) if level > _QUIET else max(self.floor - 0.1, _QUIET)
+        margin = max(8.0, 0.3 * (self.peak - self.floor)) * (1.0 if self.active < 0.5 else 0.7)
+        on = level > self.floor + margin and level > self.peak - 30.0
+        self.active += (float(on) - self.active) * (0.5 if on else 0.15)
+
+
+class FeatureStream:
+    """Push sound, get rows of `COLUMNS` features; row i belongs to the moment i * 10 ms."""
+
+    def __init__(self, warp: float = 1.0, tables: AcousticTables | None = None):
+        """Args: `warp`: factor on the frequencies of all filters: another length of throat.
+
+        Raises:
+            InputError: if no tables are given and pocketsphinx is not installed.
+        """
+        self._tables, self._warp = tables or acoustic_tables(), warp
+        self._bands = mel_filters(BANDS, warp=warp).T
+        self._samples = np.zeros(_SIDE, np.float32)
+        self._heard, self._frames, self._rows = 0, 0, 0
+        self._level = _Level()
+        self._mean, self._counted = _PRIOR_CEPSTRUM.copy(), _PRIOR_FRAMES
+        self._cepstra: list[np.ndarray] = []
+        self._plain = np.zeros((0, BANDS + 4), np.float32)
+        self._likelihood = np.zeros((0, 3 * PHONES), np.float32)
+        self._forward = np.full(3 * PHONES, 1.0 / (3 * PHONES))
+
+    def push(self, samples: Float[np.ndarray, "s"]) -> Float[np.ndarray, "n c"]:
+        """Rows that can be told now; `samples` are the next ones at 16 kHz."""
+        self._heard += len(samples)
+        self._samples = np.concatenate([self._samples, samples.astype(np.float32)])
+        count = (len(self._samples) - 2 * _SIDE) // HOP + 1
+        if count <= 0:
+            return np.zeros((0, COLUMNS), np.float32)
+        self._hear(count)
+        self._samples = self._samples[count * HOP :]
+        return self._told()
+
+    def finish(self) -> Float[np.ndarray, "n c"]:
+        """The last rows, as if silence followed: in all one for every 10 ms begun."""
+        missing = max(-(-self._heard // HOP), 1) - self._rows
+        heard = self._heard
+        rows = self.push(np.zeros((missing + REACH + 1) * HOP + 2 * _SIDE, np.float32))
+        self._heard = heard
+        return rows[:missing]
+
+    def _hear(self, count: int) -> None:
+        """Features of the next `count` frames that need no frame after them."""
+        windows = np.lib.stride_tricks.sliding_window_view(self._samples, 2 * _SIDE)[: count * HOP : HOP]
+        plain = np.empty((count, BANDS + 4), np.float32)
+        middle = windows[:, _SIDE - WINDOW // 2 : _SIDE + WINDOW // 2] * np.hanning(WINDOW).astype(np.float32)
+        power = np.abs(np.fft.rfft(middle, 512)) ** 2 / (WINDOW / 4) ** 2
+        plain[:, :BANDS] = 10.0 * np.log10(power @ self._bands + 1e-12)
+        loud = np.maximum(10.0 * np.log10(power @ _SPEECH + 1e-12), _QUIET)
+        plain[:, BANDS + 1 : BANDS + 3] = pitch(windows)
+        cepstrum = cepstra(windows[:, _SIDE - SPAN // 2 - 1 : _SIDE + SPAN // 2], self._warp)
+        for i in range(count):
+            self._level.follow(float(loud[i]))
+            if loud[i] > max(self._level.peak - 35.0, -75.0):
+                self._counted = min(self._counted + 1, _MEAN_FRAMES)
+                self._mean += (cepstrum[i] - self._mean) / self._counted
+            fresh = cepstrum[i] - self._mean
+            self._cepstra += [fresh] * (1 if self._level.frames > 1 else 1 + SLOPE_FRAMES)
+            peak = self._level.peak
+            plain[i, :BANDS] = np.clip((plain[i, :BANDS] - peak) / 20.0 + 1.0, -3.0, 2.0)
+            plain[i, BANDS] = max((loud[i] - peak) / 20.0 + 1.0, -3.0)
+            plain[i, BANDS + 3] = self._level.active
+        self._plain = np.concatenate([self._plain, plain])
+
+    def _told(self) -> Float[np.ndarray, "n c"]:
+        if len(self._cepstra) > 2 * SLOPE_FRAMES:
+            rows = np.stack(self._cepstra)
+            fresh = phone_likelihoods(with_slopes(rows), self._tables).reshape(-1, 3 * PHONES) * TRUST
+            fresh = np.exp(fresh - fresh.max(axis=1, keepdims=True))
+            self._likelihood = np.concatenate([self._likelihood, fresh])
+            self._cepstra = self._cepstra[-2 * SLOPE_FRAMES :]
+        count = len(self._likelihood) - LAG
+        if count <= 0:
+            return np.zeros((0, COLUMNS), np.float32)
+        out = np.empty((count, COLUMNS), np.float32)
+        out[:, PHONE] = self._smoothed(count)
+        out[:, MEL] = self._plain[MEL_LEAD : MEL_LEAD + count, :BANDS]
+        out[:, LOUDNESS:] = self._plain[:count, BANDS:]
+        self._likelihood, self._plain = self._likelihood[count:], self._plain[count:]
+        self._rows += count
+        return out
+
+    def _smoothed(self, count: int) -> Float[np.ndarray, "n p"]:
+        """Phone posteriors by the forward-backward algorithm (Rabiner 1989) with `LAG` frames of future.
+
+        States run left to right through a phone; any phone may follow any.
+        """
+        future = np.ones((count, 3 * PHONES))
+        for ahead in range(LAG, 0, -1):
+            seen = future * self._likelihood[ahead : ahead + count]
+            future = _before(seen)
+            future /= future.max(axis=1, keepdims=True)
+        out = np.empty((count, PHONES), np.float32)
+        for i in range(count):
+            self._forward = _after(self._forward) * self._likelihood[i]
+            self._forward /= self._forward.sum()
+            share = (self._forward * future[i]).reshape(PHONES, 3).sum(1)
+            out[i] = share / share.sum()
+        return out
+
+
+def _after(state: Float[np.ndarray, "q"]) -> Float[np.ndarray, "q"]:
+    """One step of the chain: chances of the states a frame later."""
+    out = STAY * state
+    out[1::3] += (1 - STAY) * state[0::3]
+    out[2::3] += (1 - STAY) * state[1::3]
+    out[0::3] += (1 - STAY) * state[2::3].sum() / PHONES
+    return out
+
+
+def _before(seen: Float[np.ndarray, "n q"]) -> Float[np.ndarray, "n q"]:
+    """The transpose of `_after`, for every row."""
+    out = STAY * seen
+    out[:, 0::3] += (1 - STAY) * seen[:, 1::3]
+    out[:, 1::3] += (1 - STAY) * seen[:, 2::3]
+    out[:, 2::3] += (1 - STAY) * seen[:, 0::3].mean(axis=1, keepdims=True)
+    return out
+
+
+def pitch(windows: Float[np.ndarray, "n w"]) -> Float[np.ndarray, "n 2"]:
+    """Voicing (height of the normalised autocorrelation's peak) and pitch in octaves above 100 Hz (0 if unvoiced)."""
+    count = windows.shape[1]
+    centred = (windows - windows.mean(axis=1, keepdims=True)) * np.hanning(count).astype(np.float32)
+    size = 2048
+    spectrum = np.abs(np.fft.rfft(centred, size)) ** 2
+    spectrum[:, round(1500 / RATE * size) :] = 0.0
+    correlation = np.fft.irfft(spectrum, size)
+    window = np.fft.irfft(np.abs(np.fft.rfft(np.hanning(count), size)) ** 2, size)
+    first, last = round(RATE / _PITCHES[1]), round(RATE / _PITCHES[0])
+    shape = correlation[:, first:last] / np.maximum(correlation[:, :1], 1e-9) * (window[0] / window[first:last])
+    # The shortest lag of several alike is the period; longer ones are its multiples.
+    best = (shape - 0.02 * np.log2(np.arange(first, last) / first)).argmax(axis=1)
+    voicing = np.clip(np.take_along_axis(shape, best[:, None], 1)[:, 0], 0.0, 1.0)
+    octaves = np.log2(RATE / (first + best) / 100.0) * (voicing > 0.5)
+    return np.stack([voicing, octaves], axis=1).astype(np.float32)
+
+
+_SPEECH = mel_filters(BANDS).sum(axis=0)
+_SPEECH[: round(200 / RATE * 512)] *= 0.1
+
+
+def hear(samples: Float[np.ndarray, "s"], warp: float = 1.0) -> Float[np.ndarray, "n c"]:
+    """All rows of a sound at once; the same as those of the stream.
+
+    Raises:
+        InputError: if pocketsphinx is not installed.
+    """
+    stream = FeatureStream(warp)
+    block = 20 * RATE
+    rows = [stream.push(samples[at : at + block]) for at in range(0, len(samples), block)]
+    return np.concatenate([*rows, stream.finish()])
