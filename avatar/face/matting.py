@@ -41,9 +41,9 @@ class Plate:
         return self.trust > 0.99
 
     @cached_property
-    def same(self) -> Float[np.ndarray, "h w"]:
+    def same(self) -> UInt8[np.ndarray, "h w"]:
         """A change smaller than this, in levels of 255, is the background's own."""
-        return 5 + 1.5 * self.noise
+        return np.ceil(5 + 1.5 * self.noise).clip(0, 255).astype(np.uint8)
 
 
 def scaled(pixels: float, shape: tuple[int, ...]) -> int:

@@ -1,12 +1,19 @@
 """Work beside the main loop, a bounded amount at a time."""
 
 import contextlib
+import ctypes
+import platform
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import torch
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+"""Names of malloc.h."""
+_BLOCK, _KEPT = 32 << 20, 256 << 20
+"""Bytes: blocks up to this size are kept, and so much of freed memory."""
 
 
 class Background:
@@ -53,3 +60,22 @@ def one_thread_each() -> Iterator[None]:
     finally:
         cv2.setNumThreads(before[0])
         torch.set_num_threads(before[1])
+
+
+@contextlib.contextmanager
+def freed_memory_at_hand() -> Iterator[None]:
+    """While whole frames are worked on, freed memory is kept for the next frame; only glibc needs to be told.
+
+    It gives blocks as large as a picture back to the system at once. To fetch them anew page by page, 2,200 times a
+    frame of 512x512, took a fifth of the processor time of parsing.
+    """
+    glibc = ctypes.CDLL(None) if platform.libc_ver()[0] == "glibc" else None
+    if glibc is not None:
+        glibc.mallopt(_MMAP_THRESHOLD, _BLOCK)
+        glibc.mallopt(_TRIM_THRESHOLD, _KEPT)
+    try:
+        yield
+    finally:
+        if glibc is not None:
+            glibc.mallopt(_TRIM_THRESHOLD, 2 * _BLOCK)  # where its own rule for large blocks would end
+            glibc.malloc_trim(ctypes.c_size_t(0))

@@ -16,7 +16,7 @@ from avatar.face.silhouette import fit_silhouette
 from avatar.face.torso import follow_torso
 from avatar.face.tracking import Footage, load_track, save_track
 from avatar.media import Workspace, is_silent, open_clip, read_audio, replacing, write_image
-from avatar.preprocess.background import Background
+from avatar.preprocess.background import Background, freed_memory_at_hand
 from avatar.preprocess.config import PreprocessConfig
 from avatar.preprocess.framing import Framing, choose_framing, look_for_person
 from avatar.preprocess.gate import NUMBERS, PAGE, judge_clip
@@ -230,6 +230,10 @@ class Steps:
 
     def parse(self, run: Run) -> Mapping[str, Any]:
         """Region maps, soft coverage and the clean background."""
+        with freed_memory_at_hand():
+            return self._parse(run)
+
+    def _parse(self, run: Run) -> Mapping[str, Any]:
         workspace = run.workspace
         track, rig = _tracked(workspace)
         parser = self.tools.parser(rig, track.camera, len(workspace))
