@@ -63,6 +63,14 @@ class Conditioning(nn.Module):
         self.noise = 0.0
         """Deviation of the noise on the normalised inputs while training, because tracked motion is noisy."""
 
+    def network_parameters(self) -> list[nn.Parameter]:
+        """Of the way from motion to the weights of the basis."""
+        return [*self.trunk.parameters(), *self.weights.parameters()]
+
+    def pose_parameters(self) -> list[nn.Parameter]:
+        """Of the corrections of the tracked pose."""
+        return [*self.rigid.parameters(), *self.head.parameters()]
+
     @torch.no_grad()
     def fit(self, motion: MotionSequence) -> None:
         """Take normalisation, range and rest pose (the middle frame of the poses) from the training motion."""

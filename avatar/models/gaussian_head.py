@@ -55,6 +55,8 @@ class GaussianConfig:
     rate_colour: float = 0.015
     rate_basis: float = 2e-3
     rate_network: float = 1e-3
+    rate_pose: float = 1e-3
+    """Of the corrections of the tracked pose; 0 draws it as it is."""
     upkeep: UpkeepConfig = field(default_factory=UpkeepConfig)
 
 
@@ -169,12 +171,13 @@ class GaussianHead(AbstractBackbone):
             ("opacity", [self.opacity], c.rate_opacity, 0.1, 1e-8),
             ("colour", [self.colour], c.rate_colour, 0.1, 1e-7),
             ("basis", [self.basis], c.rate_basis, 0.1, 1e-8),
-            ("network", list(self.conditioning.parameters()), c.rate_network, 0.1, 1e-8),
+            ("network", self.conditioning.network_parameters(), c.rate_network, 0.1, 1e-8),
+            ("pose", self.conditioning.pose_parameters(), c.rate_pose, 0.1, 1e-8),
         ]
         names = ("name", "params", "lr", "final", "eps")
         groups: list[dict[str, Any]] = [dict(zip(names, row, strict=True)) for row in table]
         for group in groups:
-            group["rows"] = group["name"] != "network"
+            group["rows"] = group["name"] not in ("network", "pose")
             group["lr"] *= _LAZY if group["rows"] else 1.0
         return groups
 
