@@ -80,3 +80,12 @@ def test_avatars_from_before_the_correction_are_drawn_as_they_were():
     assert len(old) == len(tensors) - len(LATER)
     before, now = (GaussianHead.from_tensors(t, head.rig).render(request).rgb for t in (old, tensors))
     assert torch.equal(before, now)
+
+
+def test_barycentric_shares_are_kept_exactly_and_read_from_files_that_hold_half_precision():
+    head = toy.person()
+    tensors = head.to_tensors()
+    now = GaussianHead.from_tensors(tensors, head.rig)
+    old = GaussianHead.from_tensors({**tensors, "bary": now.bary.half()}, head.rig)
+    torch.testing.assert_close(now.bary, head.bary, atol=2e-5, rtol=0)
+    torch.testing.assert_close(old.bary, now.bary, atol=5e-4, rtol=0)
