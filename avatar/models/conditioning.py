@@ -5,11 +5,17 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from avatar.core import MotionFrame, MotionSequence
+from avatar.models.pose_correction import PoseCorrection
 
 SIZE = 52 + 4 + 3 + 3 + 3
 """expression, gaze, neck, rotation and translation of the head from its rest pose."""
 _BODY = 4 * 3
 """neck, rotation and translation of the head, shift of the torso: what says where the body is."""
+
+_HEAD_UNITS = torch.tensor([0.03] * 3 + [0.009] * 3)
+"""Radians and metres that one unit of the head's linear map moves."""
+LATER = ("head.weight",)
+"""What avatars made before the head's correction lack; without it nothing is corrected."""
 
 # Below these deviations an input counts as still: measurement noise is not blown up to full range.
 _STILL = torch.tensor([0.04] * 52 + [0.02] * 4 + [0.02] * 3 + [0.02] * 3 + [0.004] * 3 + [0.004] * 3)
@@ -51,8 +57,19 @@ class Conditioning(nn.Module):
         # Where a body is follows head and neck almost linearly; a deeper network would learn the clip by heart.
         self.rigid = nn.Linear(_BODY, rigid, bias=False)
         nn.init.zeros_(self.rigid.weight)
+        # A tracker errs with what the face does (an open jaw lifts the chin), so it can be told from the motion.
+        self.head = nn.Linear(SIZE + 3, 6, bias=False)
+        nn.init.zeros_(self.head.weight)
         self.noise = 0.0
         """Deviation of the noise on the normalised inputs while training, because tracked motion is noisy."""
+
+    def network_parameters(self) -> list[nn.Parameter]:
+        """Of the way from motion to the weights of the basis."""
+        return [*self.trunk.parameters(), *self.weights.parameters()]
+
+    def pose_parameters(self) -> list[nn.Parameter]:
+        """Of the corrections of the tracked pose."""
+        return [*self.rigid.parameters(), *self.head.parameters()]
 
     @torch.no_grad()
     def fit(self, motion: MotionSequence) -> None:
@@ -70,11 +87,12 @@ class Conditioning(nn.Module):
         self.low.copy_(low.clamp_max(-0.5))
         self.high.copy_(high.clamp_min(0.5))
 
-    def forward(self, motion: MotionFrame) -> tuple[Float[Tensor, "k"], Float[Tensor, "6"]]:
-        """Basis weights (about unit size) and a rigid correction (axis-angle in radians, translation in metres)."""
+    def forward(self, motion: MotionFrame) -> tuple[Float[Tensor, "k"], PoseCorrection]:
+        """Basis weights (about unit size) and what is wrong with the tracked pose."""
         normal = (_flat(motion, self.rest) - self.center) / self.spread
         if self.training and self.noise > 0:
             normal = normal + self.noise * torch.randn_like(normal)
         clamped = torch.minimum(torch.maximum(normal, self.low), self.high)
         weights = self.weights(self.trunk(clamped[:SIZE]))
-        return weights, 0.02 * self.rigid(clamped[-_BODY:])
+        body, head = 0.02 * self.rigid(clamped[-_BODY:]), _HEAD_UNITS * self.head(clamped)
+        return weights, PoseCorrection(body=body, head=head)

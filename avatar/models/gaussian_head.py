@@ -18,11 +18,12 @@ from avatar.core import Gaussians, MotionFrame, MotionSequence, RenderOutput, Re
 from avatar.errors import InputError
 from avatar.face.rig import PersonalRig
 from avatar.models.base import AbstractBackbone
-from avatar.models.conditioning import Conditioning
+from avatar.models.conditioning import LATER, Conditioning
 from avatar.models.gaussian_seed import seed
 from avatar.models.gaussian_state import Splats
 from avatar.models.gaussian_upkeep import GaussianUpkeep, UpkeepConfig
 from avatar.models.gaussian_view import View
+from avatar.models.pose_correction import corrected, middle_of_face
 from avatar.ops.binding import NUMBERS, UNIT, Blend, Drawn, Rest, Seats, Surface, bind_gaussians
 from avatar.ops.gaussians import triangle_frames
 from avatar.ops.optimize import OuterGradient
@@ -31,6 +32,8 @@ from avatar.ops.rasterize import rasterize
 _LAZY = 1.3
 """Rates of rows that move only when they are seen, over those of an Adam whose momentum moves them all the time.
 A row seen in a share p of the steps would move by sqrt(p) of its rate, and now moves by p of it; p is 0.6 or so."""
+_FINE = 32767
+"""Steps of a stored barycentric share; half precision moves splats by 1/2000 of a triangle, and past each other."""
 # Raw opacities below this draw less than 1/255 and are skipped by the rasteriser.
 INVISIBLE = -5.6
 
@@ -44,7 +47,7 @@ class GaussianConfig:
     seeded: float = 0.75
     basis: int = 16
     hidden: int = 64
-    input_noise: float = 0.1
+    input_noise: float = 0.3
     rate_offset: float = 4e-3
     rate_turn: float = 2e-3
     rate_scale: float = 6e-3
@@ -52,6 +55,8 @@ class GaussianConfig:
     rate_colour: float = 0.015
     rate_basis: float = 2e-3
     rate_network: float = 1e-3
+    rate_pose: float = 1e-3
+    """Of the corrections of the tracked pose; 0 draws it as it is."""
     upkeep: UpkeepConfig = field(default_factory=UpkeepConfig)
 
 
@@ -63,6 +68,7 @@ class GaussianHead(AbstractBackbone):
     reach: Tensor
     shown: Tensor
     _rest_size: Tensor
+    _middle: Tensor
 
     def __init__(
         self, rig: PersonalRig, splats: Splats, conditioning: Conditioning, config: GaussianConfig | None = None
@@ -84,6 +90,7 @@ class GaussianHead(AbstractBackbone):
         self.colour = nn.Parameter(splats.raw_colour)
         self.basis = nn.Parameter(torch.zeros(n, NUMBERS, k))
         self.register_buffer("_rest_size", triangle_frames(rig.neutral, rig.faces)[2], persistent=False)
+        self.register_buffer("_middle", middle_of_face(rig), persistent=False)
         self._outer: OuterGradient | None = None
 
     @classmethod
@@ -120,8 +127,9 @@ class GaussianHead(AbstractBackbone):
         return Blend(self.basis.detach(), weights, outer.rows)
 
     def _bound(self, motion: MotionFrame, *, activate: bool) -> Drawn:
-        weights, rigid = self.conditioning(motion)
-        surface = Surface(self.rig.posed(motion, rigid), self.rig.faces, self._rest_size)
+        weights, correction = self.conditioning(motion)
+        posed = self.rig.posed(*corrected(self.rig, motion, correction, self._middle))
+        surface = Surface(posed, self.rig.faces, self._rest_size)
         # What no picture shows stays as it was seeded; left free, it would paint errors of the outline. Opacity learns,
         # because a part that should not be there must be able to go.
         seats = Seats(self.triangle, self.bary, self.shown > 0 if self.training else None)
@@ -163,12 +171,13 @@ class GaussianHead(AbstractBackbone):
             ("opacity", [self.opacity], c.rate_opacity, 0.1, 1e-8),
             ("colour", [self.colour], c.rate_colour, 0.1, 1e-7),
             ("basis", [self.basis], c.rate_basis, 0.1, 1e-8),
-            ("network", list(self.conditioning.parameters()), c.rate_network, 0.1, 1e-8),
+            ("network", self.conditioning.network_parameters(), c.rate_network, 0.1, 1e-8),
+            ("pose", self.conditioning.pose_parameters(), c.rate_pose, 0.1, 1e-8),
         ]
         names = ("name", "params", "lr", "final", "eps")
         groups: list[dict[str, Any]] = [dict(zip(names, row, strict=True)) for row in table]
         for group in groups:
-            group["rows"] = group["name"] != "network"
+            group["rows"] = group["name"] not in ("network", "pose")
             group["lr"] *= _LAZY if group["rows"] else 1.0
         return groups
 
@@ -187,7 +196,7 @@ class GaussianHead(AbstractBackbone):
         peak = basis.abs().amax(2, keepdim=True).clamp_min(1e-8).half()
         tensors = {
             "triangle": self.triangle[live].int(),
-            "bary": self.bary[live].half(),
+            "bary": (self.bary[live] * _FINE).round().to(torch.int16),
             "offset": self.offset[live].half(),
             "turn": nn.functional.normalize(self.turn[live], dim=-1).half(),
             "log_scale": self.log_scale[live].half(),
@@ -205,13 +214,15 @@ class GaussianHead(AbstractBackbone):
             basis = tensors["basis"].float() / 127 * tensors["basis_peak"].float()[..., None]
             hidden = tensors["conditioning.trunk.0.weight"].shape[0]
             splats = Splats(
-                triangle=tensors["triangle"], bary=tensors["bary"].float(), offset=tensors["offset"].float() * UNIT,
+                triangle=tensors["triangle"], bary=_shares(tensors["bary"]), offset=tensors["offset"].float() * UNIT,
                 quats=tensors["turn"].float(), log_scales=tensors["log_scale"].float(),
                 raw_opacity=tensors["opacity"].float(), raw_colour=tensors["colour"].float(),
                 reach=torch.zeros(len(basis)), shown=torch.ones(len(basis)),
             )  # fmt: skip
             conditioning = Conditioning(basis.shape[2], hidden=hidden)
-            conditioning.load_state_dict({k: tensors[f"conditioning.{k}"] for k in conditioning.state_dict()})
+            found = {k: tensors[f"conditioning.{k}"] for k in conditioning.state_dict() if k not in LATER}
+            later = {k: tensors[f"conditioning.{k}"] for k in LATER if f"conditioning.{k}" in tensors}
+            conditioning.load_state_dict({**conditioning.state_dict(), **found, **later})
         except (KeyError, RuntimeError, IndexError) as error:
             raise InputError(f"avatar weights: tensor missing or misshapen ({error}); build the avatar again") from None
         if len(splats.triangle) and int(splats.triangle.max()) >= len(rig.faces):
@@ -219,3 +230,8 @@ class GaussianHead(AbstractBackbone):
         head = cls(rig, splats, conditioning)
         head.basis.data.copy_(basis)
         return head.eval().requires_grad_(False)
+
+
+def _shares(stored: Tensor) -> Float[Tensor, "n 3"]:
+    """Barycentric shares as files hold them: in steps, or in half precision by earlier versions."""
+    return stored.float() if stored.is_floating_point() else stored.float() / _FINE

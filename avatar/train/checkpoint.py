@@ -15,7 +15,7 @@ from avatar.errors import InputError
 from avatar.media import read_tensors, write_tensors
 from avatar.media.files import make_folder, sha256
 
-_REVISION = 2
+_REVISION = 3
 """Counts up when the same training gives another avatar, or a checkpoint holds other things."""
 _SOURCES = ("track.safetensors", "rig.safetensors", "split.json", "plate.png")
 

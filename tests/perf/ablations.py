@@ -1,0 +1,92 @@
+"""`python -m tests.perf.ablations WORKSPACE --json FILE [--steps N] [--shrink N] [--only NAME ...]`: what each part of
+the Gaussian head is worth.
+
+Trains the base recipe on a prepared workspace with one part taken out at a time, same seed and one thread, and prints
+held-out figures beside those of the whole. The workspace stays as it is: its files are linked into a new folder.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from avatar.evaluate import evaluate
+from avatar.recipes import recipe
+from avatar.train.config import TrainConfig
+from avatar.train.loop import train
+
+COLUMNS = ("psnr_peer", "psnr_frame", "psnr_mouth", "ssim_peer", "lmd_px", "flicker")
+
+
+def _head(**changes: Any) -> Callable[[TrainConfig], TrainConfig]:
+    return lambda config: replace(config, head=replace(config.head, **changes))
+
+
+def _loss(**changes: Any) -> Callable[[TrainConfig], TrainConfig]:
+    return lambda config: replace(config, loss=replace(config.loss, **changes))
+
+
+def _sampling(**changes: Any) -> Callable[[TrainConfig], TrainConfig]:
+    return lambda config: replace(config, sampling=replace(config.sampling, **changes))
+
+
+def _without_upkeep(config: TrainConfig) -> TrainConfig:
+    return _head(seeded=1.0, upkeep=replace(config.head.upkeep, share=0.0))(config)
+
+
+VARIANTS: dict[str, Callable[[TrainConfig], TrainConfig]] = {
+    "whole": lambda config: config,
+    "no basis (splats only follow the rig)": _head(rate_basis=0.0, rate_network=0.0),
+    "no correction of head and body poses": _head(rate_pose=0.0),
+    "no noise on the motion": _head(input_noise=0.0),
+    "no growth where the error is": _without_upkeep,
+    "no SSIM": _loss(ssim=0.0, l1=1.0),
+    "no supervision of the outline": _loss(alpha=0.0),
+    "no weight on eyes and mouth": _loss(face=1.0, eyes=1.0, mouth=1.0),
+    "no preference for rare frames": _sampling(rare=0.0),
+    "no coarse start": _sampling(coarse=0.0),
+    "no windows": _sampling(crop_share=0.0),
+}
+
+
+def measure(workspace: Path, config: TrainConfig) -> dict[str, Any]:
+    """Held-out figures of an avatar trained with `config` on a copy of the workspace that shares its files."""
+    with tempfile.TemporaryDirectory(prefix="ablation_", dir=workspace.parent) as folder:
+        copy = Path(folder) / "me"
+        left = shutil.ignore_patterns("avatar", "report", "train")
+        shutil.copytree(workspace, copy, copy_function=os.link, ignore=left)
+        train(copy, config)
+        rows = evaluate(copy)["rows"]
+        return {name: {key: (rows.get(name) or {}).get(key) for key in COLUMNS} for name in ("reenacted", "spoken")}
+
+
+def main() -> None:
+    """Print a table row for each variant as soon as it is known."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("workspace", type=Path, help="what `avatar preprocess` made")
+    parser.add_argument("--json", type=Path, required=True, help="where the numbers go")
+    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--shrink", type=int, default=1, help="train at 1/N of the size; the report draws at full size")
+    parser.add_argument("--only", nargs="*", default=list(VARIANTS), choices=list(VARIANTS), metavar="NAME")
+    options = parser.parse_args()
+    base = replace(recipe("gaussian/base"), steps=options.steps, seconds=None, shrink=options.shrink, threads=1)
+    found: dict[str, Any] = {}
+    sys.stdout.write("| variant | " + " | ".join((*COLUMNS, "spoken psnr_peer")) + " |\n")
+    sys.stdout.write("|---" * (len(COLUMNS) + 2) + "|\n")
+    for name in options.only:
+        found[name] = measure(options.workspace.resolve(), VARIANTS[name](base))
+        options.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        values = [*found[name]["reenacted"].values(), found[name]["spoken"]["psnr_peer"]]
+        cells = ["-" if value is None else f"{value:.3f}" for value in values]
+        sys.stdout.write(f"| {name} | " + " | ".join(cells) + " |\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
