@@ -71,13 +71,8 @@ def _usual() -> _Usual:
         index=index,
         mean=mean,
         precision=np.linalg.inv(covariance + _OWN**2 * np.eye(len(index))),
-        linear=_rarity(mean),
+        linear=_FAINT + _RARITY * np.clip(1 / mean - 1 / _RARE, 0, _RAREST),
     )
-
-
-def _rarity(mean: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
-    """Slope of the exponential prior of actions with these means in natural faces."""
-    return _FAINT + _RARITY * np.clip(1 / mean - 1 / _RARE, 0, _RAREST)
 
 
 def make_prior(blink: Float[np.ndarray, "t 2"], gaze: Float[np.ndarray, "t 4"], fps: float) -> Prior:
@@ -95,7 +90,6 @@ def make_prior(blink: Float[np.ndarray, "t 2"], gaze: Float[np.ndarray, "t 4"], 
         first[i] = 1 / (_look_up(_STEP, name, 0.06) ** 2 * rate)
     lids = [names.index("eyeBlinkRight"), names.index("eyeBlinkLeft")]
     precision[lids, lids] = _BLINK**-2
-    linear[lids] = _rarity(natural().mean[FREE[lids]])
     _couple(precision, lids[0], lids[1], _BLINK_PAIR)
     usual = _usual()
     others, mean = usual.index, usual.mean
@@ -113,6 +107,8 @@ def make_prior(blink: Float[np.ndarray, "t 2"], gaze: Float[np.ndarray, "t 4"], 
     # Faint, so that frames without a face keep still instead of drifting away.
     first[TURN], first[PLACE], first[SCALE] = second[TURN] * 1e-4, second[PLACE] * 1e-4, second[SCALE] * 1e-4
     linear = np.tile(linear, (len(blink), 1))
+    # What trembles about an open lid is no blink, as most lids are open; a shut one is as shut as it was measured.
+    linear[:, lids] = _RARITY / natural().mean[FREE[lids]] * (1 - blink) ** 2
     linear[:, names.index("eyeWideRight")] += _CLOSED_NOT_WIDE * blink[:, 0]
     linear[:, names.index("eyeWideLeft")] += _CLOSED_NOT_WIDE * blink[:, 1]
     centre = np.zeros((len(blink), UNKNOWNS))
@@ -120,6 +116,14 @@ def make_prior(blink: Float[np.ndarray, "t 2"], gaze: Float[np.ndarray, "t 4"], 
     centre[:, lids] = blink
     centre[:, GAZE] = gaze
     return Prior(precision=precision, centre=centre, linear=linear, first=first, second=second)
+
+
+def lowered(prior: Prior, least: Float[np.ndarray, "52"]) -> Prior:
+    """Of a face whose neutral form has taken in so much of each action."""
+    centre = prior.centre.copy()
+    others = _usual().index
+    centre[:, others] = np.maximum(centre[:, others] - least[FREE[others]], 0)
+    return replace(prior, centre=centre)
 
 
 def loosened(prior: Prior, part: float) -> Prior:

@@ -19,7 +19,7 @@ from avatar.face.segments import in_each, spans
 from avatar.face.solver import Observed, PointModel, State, first_guess, project
 from avatar.face.solver_actions import ActionKernel
 from avatar.face.solver_noise import USUAL, Noise, measure
-from avatar.face.solver_prior import Prior, held, loosened, make_prior, of_frames
+from avatar.face.solver_prior import Prior, held, loosened, lowered, make_prior, of_frames
 from avatar.face.solver_sequence import solve_sequence
 from avatar.face.solver_shape import ShapeKernel, Static
 from avatar.face.solver_shared import FocalPrior, Shared, SharedSolver, spread_frames
@@ -34,7 +34,7 @@ _NOISE_ROUNDS, _NOISE_SOLVE, _LOOSE = 3, (4, 2), 0.05
 """The noise is told by fits in which only this part of the prior counts, or unusual faces would look like noise."""
 _CONTACT = 0.001
 """Gap (eye distances) that may remain between lips that touch."""
-_GAP, _GAP_INFORMATION = 0.004, 0.3
+_GAP, _GAP_INFORMATION = 0.004, 0.15
 """Deviation (eye distances) of a point of the lips, and the part of its information that counts for the gap: errors of
 facing points agree, and leave their distance in peace."""
 _LID_FOLLOW = 0.9
@@ -202,7 +202,9 @@ class _Tracker:
             done += rounds
             sink(Progress(stage=_STAGE, done=round(t * done / total), total=t))
             if index < len(_SEQUENCE_ROUNDS) - 1:
-                shared, state = self._relaxed(shared, person, model, state)
+                least = self._least(state)
+                prior = lowered(prior, least)
+                shared, state = _relaxed(shared, person, (model, state), least)
                 _, model = self._person(shared)
                 shared = self._solver.explained(shared, model, state, observed)
                 person, model = self._person(shared)
@@ -230,18 +232,13 @@ class _Tracker:
         )
         return _Result(state=state, shared=shared, person=person, model=model)
 
-    def _relaxed(self, shared: Shared, person: PersonalRig, model: PointModel, state: State) -> tuple[Shared, State]:
+    def _least(self, state: State) -> Float[np.ndarray, "52"]:
         """What an action never goes below is this person's neutral face, not motion.
 
         A smile may last a whole clip, and is told from a wide mouth as far as points are exact; a raised brow does not.
         """
         sure = np.maximum(self._noise.independence, natural().mean < _SELDOM)
-        least = np.quantile(state.expression[self.confidence > 0], _REST, axis=0) * _RELAXES * sure
-        rest = Static(
-            points=shared.rest.points + model.actions @ least,
-            offsets=shared.rest.offsets + np.tensordot(least, person.actions.double().numpy(), 1),
-        )
-        return replace(shared, rest=rest), replace(state, expression=np.maximum(state.expression - least, 0))
+        return np.quantile(state.expression[self.confidence > 0], _REST, axis=0) * _RELAXES * sure
 
     def _person(
         self, shared: Shared, change: Float[torch.Tensor, "52 v 3"] | None = None
@@ -293,6 +290,18 @@ def _points(
     sigma[sharp] = 0.004
     sigma[468:] = 0.006
     return kept, sigma[kept]
+
+
+def _relaxed(
+    shared: Shared, person: PersonalRig, seen: tuple[PointModel, State], least: Float[np.ndarray, "52"]
+) -> tuple[Shared, State]:
+    """With so much of the actions in the neutral form."""
+    model, state = seen
+    rest = Static(
+        points=shared.rest.points + model.actions @ least,
+        offsets=shared.rest.offsets + np.tensordot(least, person.actions.double().numpy(), 1),
+    )
+    return replace(shared, rest=rest), replace(state, expression=np.maximum(state.expression - least, 0))
 
 
 def _rigid(kept: Int[np.ndarray, "l"]) -> Bool[np.ndarray, "l"]:
