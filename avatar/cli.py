@@ -205,6 +205,35 @@ class Demo:
 
 
 @dataclass(frozen=True, kw_only=True)
+class View:
+    """Open the viewer in the browser: see an avatar from any side, move its face, make it talk. Ends with Ctrl-C."""
+
+    avatar: Positional[Path]
+    """An avatar folder, or the folder of build that holds it (then the film can be compared)."""
+    port: int = 8080
+    """0 takes any that is free."""
+    host: str = "127.0.0.1"
+    """The address to listen on; any but this machine's own needs --share."""
+    share: bool = False
+    """Let others in who have the link with its token."""
+    open: bool = True
+    """Also open the page in this machine's browser."""
+
+    def run(self, console: Console) -> None:
+        import webbrowser
+
+        from avatar.viewer.app import view
+
+        def ready(address: str) -> None:
+            _say(f"viewer: {address}\nCtrl-C ends it")
+            sys.stdout.flush()
+            if self.open:
+                webbrowser.open(address)
+
+        view(self.avatar, host=self.host, port=self.port, share=self.share, ready=ready)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Doctor:
     """Say what this machine can do, and what is missing."""
 
@@ -231,7 +260,7 @@ def _preprocessing(command: Build | Preprocess) -> "PreprocessConfig":
     )
 
 
-Command = Build | Preprocess | Train | Evaluate | Drive | Export | TrackLive | Demo | Doctor
+Command = Build | Preprocess | Train | Evaluate | Drive | Export | TrackLive | View | Demo | Doctor
 
 
 def main(argv: list[str] | None = None) -> None:
