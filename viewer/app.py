@@ -1,6 +1,7 @@
 """`avatar view`: an avatar's folder becomes a page in the browser."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -34,7 +35,8 @@ def view(folder: Path, *, host: str, port: int, share: bool, ready: Callable[[st
             f"--host {host}: others could reach the viewer there; add --share, which lets in who has the link's token"
         )
     room = open_room(folder)
-    asyncio.run(serve(room, host, port, new_token() if share else None, ready))
+    with contextlib.suppress(KeyboardInterrupt):  # the way to end it
+        asyncio.run(serve(room, host, port, new_token() if share else None, ready))
 
 
 def open_room(folder: Path) -> Room:

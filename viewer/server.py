@@ -37,6 +37,7 @@ class Server:
     """Whoever has no such token gets nothing; None on loopback."""
     folder: Path
     clients: dict[str, Client] = field(default_factory=dict)
+    _sockets: "set[web.WebSocketResponse]" = field(default_factory=set)
 
     def application(self) -> "web.Application":
         from aiohttp import web
@@ -46,6 +47,7 @@ class Server:
             return await self._guarded(request, handler)
 
         app = web.Application(middlewares=[guarded])
+        app.on_shutdown.append(self._part)
         app.router.add_get("/", self._index)
         app.router.add_get("/socket", self._socket)
         app.router.add_post("/{client}/upload/{name}", self._upload)
@@ -104,6 +106,7 @@ class Server:
             return socket
         client = Client.open(self.room, self.folder)
         self.clients[client.name] = client
+        self._sockets.add(socket)
         sender = asyncio.create_task(client.send_all(socket))
         try:
             async for message in socket:
@@ -116,10 +119,18 @@ class Server:
                 await socket.close(code=WSCloseCode.POLICY_VIOLATION, message=b"malformed")
         finally:
             sender.cancel()
+            self._sockets.discard(socket)
             del self.clients[client.name]
             client.close()
             await asyncio.to_thread(shutil.rmtree, client.folder, True)
         return socket
+
+    async def _part(self, app: "web.Application") -> None:
+        from aiohttp import WSCloseCode
+
+        closing = (socket.close(code=WSCloseCode.GOING_AWAY) for socket in set(self._sockets))
+        with contextlib.suppress(asyncio.TimeoutError):  # a page that does not answer is not waited for
+            await asyncio.wait_for(asyncio.gather(*closing, return_exceptions=True), timeout=2.0)
 
     def _client(self, request: "web.Request") -> Client:
         from aiohttp import web

@@ -12,6 +12,8 @@ export class Frames {
     const tick = () => { sound.step(); this.present(); requestAnimationFrame(tick); };
     requestAnimationFrame(tick);
   }
+  // The canvas keeps the size of a full picture: smaller ones are scaled up while something moves.
+  resize([height, width]) { Object.assign(this.canvas, { width, height }); this.context.imageSmoothingQuality = "high"; }
   restart() { this.queue.forEach((f) => f.bitmap.close()); this.queue = []; this.shown.number = 0; }
   // A change was made now; `version` is the first picture that shows it.
   expect(version) {
@@ -49,8 +51,7 @@ export class Frames {
   }
   draw(frame, now) {
     const { canvas } = this;
-    if (canvas.width !== frame.width || canvas.height !== frame.height) Object.assign(canvas, { width: frame.width, height: frame.height });
-    this.context.drawImage(frame.bitmap, 0, 0);
+    this.context.drawImage(frame.bitmap, 0, 0, canvas.width, canvas.height);
     const at = performance.now();
     this.times.push(at);
     this.times = this.times.filter((t) => t > at - 2000);

@@ -15,7 +15,7 @@ export class Link {
     this.socket.onclose = () => {
       this.onState(false);
       setTimeout(() => this.open(), this.wait);
-      this.wait = Math.min(this.wait * 1.6, 5000);
+      this.wait = Math.min(this.wait * 1.5, 2000);
     };
   }
   send(type, values = {}) {

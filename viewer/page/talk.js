@@ -52,7 +52,7 @@ export class Talk {
       this.recorder.onstop = () => {
         stream.getTracks().forEach((t) => t.stop());
         this.recorder = null;
-        button.setAttribute("aria-pressed", "false"); button.textContent = "● Speak";
+        button.setAttribute("aria-pressed", "false"); button.textContent = "● Microphone";
         this.upload(new Blob(parts), "microphone.weba");
       };
       this.recorder.start();
