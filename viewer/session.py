@@ -92,6 +92,8 @@ class Session:
     def see(self, view: View, now: float) -> None:
         """A new view; older ones that were not drawn yet are forgotten."""
         with self._lock:
+            if view == self._now.view:
+                return
             self.redraw(now)
             self._become(replace(self._moment(now), view=view))
 

@@ -1,4 +1,4 @@
-"""A sound whose motion is known: irregular pulses of a tone, and a jaw that opens exactly as loud as it is."""
+"""A sound whose motion is known: irregular pulses of a tone, and a jaw that opens in proportion to its loudness."""
 
 import numpy as np
 import torch
@@ -8,6 +8,8 @@ from avatar.face.arkit import INDEX
 
 RATE = 48_000
 _PEAKS = (0.55, 0.95, 1.6, 2.0, 2.75, 3.1, 3.45, 4.2, 4.6, 5.4)
+OPEN = 0.4
+"""jawOpen at a peak: what every speaker's film has shown, so that nothing is held back."""
 _HALF = 0.16
 """Seconds from a pulse's start to its peak."""
 
@@ -26,7 +28,7 @@ def motion(seconds: float, fps: float = 25.0) -> MotionSequence:
     """Relative, as motion files hold it."""
     times = np.arange(round(seconds * fps)) / fps
     expression = torch.zeros(len(times), 52)
-    expression[:, INDEX["jawOpen"]] = torch.from_numpy(loudness(times)).float()
+    expression[:, INDEX["jawOpen"]] = torch.from_numpy(OPEN * loudness(times)).float()
     count = len(times)
     return MotionSequence(
         expression=expression, T_world_head=torch.eye(4).repeat(count, 1, 1), neck=torch.zeros(count, 3),
@@ -46,6 +48,6 @@ def envelope(samples: np.ndarray, rate: int, times: np.ndarray) -> np.ndarray:
 def delay(times: np.ndarray, seen: np.ndarray, samples: np.ndarray, rate: int) -> tuple[float, float]:
     """By how many seconds what is seen comes after what is heard, and how well the two agree (correlation)."""
     tried = np.arange(-0.3, 0.3, 0.004)
-    fits = [float(np.corrcoef(seen, envelope(samples, rate, times - late))[0, 1]) for late in tried]
+    fits = [abs(float(np.corrcoef(seen, envelope(samples, rate, times - late))[0, 1])) for late in tried]
     best = int(np.nanargmax(fits))
     return float(tried[best]), fits[best]

@@ -42,8 +42,12 @@ def browser() -> Iterator[Any]:
 class Viewer:
     """`avatar view FOLDER` as a user starts it."""
 
-    def __init__(self, folder: Path, *options: str, port: int = 0) -> None:
-        command = [sys.executable, "-m", "avatar", "view", str(folder), "--no-open", "--port", str(port), *options]
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._start(0)
+
+    def _start(self, port: int) -> None:
+        command = [sys.executable, "-m", "avatar", "view", str(self.folder), "--no-open", "--port", str(port)]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
         assert self.process.stdout is not None
@@ -52,6 +56,10 @@ class Viewer:
     @property
     def port(self) -> int:
         return int(self.address.split(":")[2].split("/")[0])
+
+    def start_again(self) -> None:
+        """After `stop`, at the same address."""
+        self._start(self.port)
 
     def stop(self) -> int:
         """Ctrl-C; gives the exit code."""
@@ -112,14 +120,15 @@ def sync_of(path: Path) -> tuple[float, float]:
     for start, piece, _ in pieces:
         first = max(round(start * rate), 0)
         samples[first : first + len(piece)] = piece[: len(samples) - first]
-    shown = np.stack(pictures)
-    change = np.abs(shown - np.median(shown, axis=0))
-    lively = change.mean(axis=0) >= np.quantile(change.mean(axis=0), 0.98)  # the mouth: nothing else moves
-    seen = change[:, lively].mean(axis=1)
-    # A picture stays until the next one comes: see them at an even rate.
+    # Before and after the sound stills are shown, which are drawn finer.
+    loud = np.flatnonzero(np.abs(samples) > 0.1) / rate
+    inside = np.flatnonzero((np.array(times) > loud[0] - 0.1) & (np.array(times) < loud[-1] + 0.1))
+    times, shown = np.array(times)[inside], np.stack(pictures)[inside]
+    change = (shown - shown.mean(axis=0)).reshape(len(shown), -1)
+    lively = change.std(axis=0) >= np.quantile(change.std(axis=0), 0.98)  # the mouth: nothing else moves
+    seen = np.linalg.svd(change[:, lively], full_matrices=False)[0][:, 0]  # its main way of changing, of either sign
     even = np.arange(times[0], times[-1], 0.005)
-    held = seen[np.searchsorted(times, even, side="right") - 1]
-    return pulses.delay(even, held, samples, rate)
+    return pulses.delay(even, np.interp(even, times, seen), samples, rate)
 
 
 RECORD = """async (seconds) => {
@@ -142,5 +151,5 @@ RECORD = """async (seconds) => {
     for (let i = 0; i < bytes.length; i += 32768) text += String.fromCharCode(...bytes.subarray(i, i + 32768));
     return { film: btoa(text), latency: sound.context.currentTime - sound.heardByContext() };
 }"""
-"""Record what the page shows and sounds with the browser's own recorder. The recorder hears the sound before the
-loudspeaker does, by `latency` seconds."""
+"""Record what the page shows and sounds with the browser's own recorder. `latency` is what the page takes for the
+loudspeaker's delay; the recorder hears before the loudspeaker, and delays sound by a little of its own."""

@@ -18,7 +18,7 @@ from tests.contract import pulses, toy
 if chromium() is None:
     pytest.skip("no Chromium is installed", allow_module_level=True)
 
-SECONDS = 3.6
+SECONDS = 2.9
 MOUTH = (slice(200, 290), slice(150, 234))
 """Where the toy's mouth is in its picture of 384 px."""
 
@@ -26,7 +26,7 @@ MOUTH = (slice(200, 290), slice(150, 234))
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     made = tmp_path_factory.mktemp("viewer")
-    toy.avatar(384, 3000).save(made / "avatar")
+    toy.avatar(384, 1500).save(made / "avatar")
     write_audio(made / "pulses.wav", pulses.sound(SECONDS))
     write_motion(pulses.motion(SECONDS), made / "pulses.npz")
     return made
@@ -146,7 +146,7 @@ def test_a_dropped_sound_moves_the_mouth_in_time_with_it(page, folder) -> None:
     path.write_bytes(base64.b64decode(found["film"]))
     late, agreement = sync_of(path)
     assert agreement > 0.8
-    assert abs(late - found["latency"]) < 0.040, f"lips come {1000 * late:.0f} ms after the sound"
+    assert abs(late) < 0.040, f"lips come {1000 * late:.0f} ms after the sound"
 
 
 def test_record_saves_what_was_heard_and_seen(page, folder) -> None:
@@ -192,16 +192,15 @@ def test_a_text_is_said_and_a_camera_path_becomes_a_film(page, folder) -> None:
     assert moved(first, last).mean() > 5
 
 
-def test_the_page_says_when_the_server_is_gone_and_comes_back(page, folder) -> None:
+def test_the_page_says_when_the_server_is_gone_and_comes_back(page, viewer, folder) -> None:
     page.evaluate("viewer.sound.wake()")
-    page.set_input_files("#file", folder / "pulses.wav")
+    page.set_input_files("#file", folder / "pulses.npz")
     page.wait_for_function("viewer.sound.length > 0")
-    page.context.set_offline(True)
-    page.evaluate("viewer.link.socket.close()")
+    assert viewer.stop() == 0
     page.wait_for_selector("#gone:visible")
     page.evaluate("viewer.sound.length = 0")
-    page.context.set_offline(False)
+    viewer.start_again()
     page.wait_for_selector("#gone", state="hidden")
-    page.wait_for_function("viewer.sound.length > 0")  # it gave the sound again by itself
+    page.wait_for_function("viewer.sound.length > 0")  # it gave the motion again by itself
     page.evaluate("viewer.sound.stop()")
     settled(page)

@@ -62,6 +62,8 @@ def test_the_newest_view_wins_and_rests_in_full() -> None:
     full = carry_out(client, 10.02 + STILL)
     assert full.wants_full and full.view.version == 5
     assert client.order(99.0, 0.0) == NEVER
+    client.see(View(version=5), now=100.0)
+    assert client.order(100.0, 0.0) == NEVER, "the same view again changes nothing"
 
 
 def test_a_client_that_takes_nothing_gets_no_more_than_it_has_room_for() -> None:
