@@ -202,9 +202,7 @@ async def serve(room: Room, host: str, port: int, token: str | None, ready: Call
                 raise InputError(
                     f"{host}:{port} cannot be used ({error.strerror or error}); choose another with --port or --host"
                 ) from None
-            assert site._server is not None and site._server.sockets
-            bound = site._server.sockets[0].getsockname()[1]
-            ready(f"http://{host}:{bound}/" + (f"?token={token}" if token else ""))
+            ready(f"http://{host}:{runner.addresses[0][1]}/" + (f"?token={token}" if token else ""))
             await asyncio.Event().wait()
         finally:
             await runner.cleanup()
