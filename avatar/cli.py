@@ -15,6 +15,7 @@ from avatar.console import Console
 from avatar.errors import InputError
 
 if TYPE_CHECKING:
+    from avatar.events import Sink
     from avatar.preprocess import PreprocessConfig
 
 Output = Annotated[Path, arg(aliases=["-o"])]
@@ -83,11 +84,16 @@ class Train:
     """The folder that preprocess made."""
     recipe: Recipe = "gaussian/base"
     """base takes minutes, fast less, smoke only shows that everything works."""
+    viewer: bool = False
+    """Show the curves and the newest pictures in the browser while it learns."""
 
     def run(self, console: Console) -> None:
         from avatar.build import train_workspace
 
-        train_workspace(self.workspace, recipe=self.recipe, sink=console)
+        if self.viewer:
+            _watched(lambda sink: train_workspace(self.workspace, recipe=self.recipe, sink=sink), console)
+        else:
+            train_workspace(self.workspace, recipe=self.recipe, sink=console)
         _say(f"avatar: {self.workspace / 'avatar'}")
 
 
@@ -288,6 +294,19 @@ def _guarded(work: Callable[[], None], console: Console) -> int:
     finally:
         console.close()
     return 0
+
+
+def _watched(work: "Callable[[Sink], None]", console: Console) -> None:
+    """Do work that a page in the browser follows."""
+    from avatar.viewer.training import TrainingWatch
+
+    watch = TrainingWatch(console)
+    watch.open(0, lambda address: _say(f"watch it at {address}"))
+    sys.stdout.flush()
+    try:
+        work(watch)
+    finally:
+        watch.close()
 
 
 def _say(text: str) -> None:

@@ -10,10 +10,9 @@ from avatar.media import Workspace
 from avatar.models.avatar_model import AvatarModel
 from avatar.viewer.client import Room
 from avatar.viewer.engine import Engine
+from avatar.viewer.gate import LOCAL, new_token
 from avatar.viewer.painter import Painter
 from avatar.viewer.posing import Seen
-
-LOOPBACK = "127.0.0.1"
 
 
 def view(folder: Path, *, host: str, port: int, share: bool, ready: Callable[[str], None]) -> None:
@@ -27,7 +26,7 @@ def view(folder: Path, *, host: str, port: int, share: bool, ready: Callable[[st
         InputError: if the folder is no avatar, the address cannot be used or may not be without `share`, or aiohttp
             is missing.
     """
-    from avatar.viewer.server import LOCAL, new_token, serve
+    from avatar.viewer.server import serve
 
     check_installed()
     if host not in LOCAL and not share:

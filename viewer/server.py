@@ -8,24 +8,19 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from avatar.errors import InputError
 from avatar.viewer.client import Client, Room
 from avatar.viewer.desk import kind_of, too_large
+from avatar.viewer.gate import gate
 from avatar.viewer.protocol import LONGEST_MESSAGE, said, understood
 
 if TYPE_CHECKING:
     from aiohttp import web
 
-LOCAL = ("127.0.0.1", "localhost", "::1")
 MOST_CLIENTS = 32
 _PAGE = Path(__file__).with_name("page")
-_POLICY = (
-    "default-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; connect-src 'self'; "
-    "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
-)
-_COOKIE = "avatar_viewer"
 
 
 @dataclass
@@ -42,11 +37,7 @@ class Server:
     def application(self) -> "web.Application":
         from aiohttp import web
 
-        @web.middleware
-        async def guarded(request: web.Request, handler: Callable[..., Any]) -> web.StreamResponse:
-            return await self._guarded(request, handler)
-
-        app = web.Application(middlewares=[guarded])
+        app = web.Application(middlewares=[gate(self.token)])
         app.on_shutdown.append(self._part)
         app.router.add_get("/", self._index)
         app.router.add_get("/socket", self._socket)
@@ -55,38 +46,6 @@ class Server:
         app.router.add_get("/{client}/source/{index:\\d+}", self._source)
         app.router.add_static("/page/", _PAGE)
         return app
-
-    # who may ask --------------------------------------------------------------------------------------------------
-
-    async def _guarded(self, request: "web.Request", handler: Callable[..., Any]) -> "web.StreamResponse":
-        from aiohttp import web
-
-        if not self._is_welcome(request):
-            return web.Response(
-                status=403, text="This viewer needs the link with its token, as the terminal shows it.\n"
-            )
-        try:
-            response = await handler(request)
-        except InputError as error:
-            response = web.json_response({"error": str(error)}, status=400)
-        if not response.prepared:
-            response.headers["Content-Security-Policy"] = _POLICY
-            response.headers["X-Content-Type-Options"] = "nosniff"
-            response.headers["Referrer-Policy"] = "no-referrer"
-            response.headers["Cache-Control"] = "no-cache"
-        if self.token and request.query.get("token") and not response.prepared:
-            response.set_cookie(_COOKIE, self.token, httponly=True, samesite="Strict")
-        return response
-
-    def _is_welcome(self, request: "web.Request") -> bool:
-        """The page of another site must not talk to us, whatever name it gives us (DNS rebinding)."""
-        origin = request.headers.get("Origin")
-        if origin is not None and origin.split("://")[-1] != request.host:
-            return False
-        if self.token is None:
-            return request.host.rpartition(":")[0].strip("[]") in LOCAL or request.host.strip("[]") in LOCAL
-        given = request.query.get("token") or request.cookies.get(_COOKIE) or ""
-        return secrets.compare_digest(given.encode(), self.token.encode())
 
     # what they get ------------------------------------------------------------------------------------------------
 
@@ -207,8 +166,3 @@ async def serve(room: Room, host: str, port: int, token: str | None, ready: Call
         finally:
             await runner.cleanup()
             room.close()
-
-
-def new_token() -> str:
-    """A token for sharing."""
-    return secrets.token_urlsafe(24)

@@ -181,12 +181,12 @@ def test_what_is_uploaded_is_checked_before_it_is_used(tmp_path, monkeypatch) ->
 def test_a_motion_and_a_picture_are_taken_up(tmp_path) -> None:
     async def work(client, server) -> None:
         page = await opened(client)
-        write_motion(pulses.motion(1.0), tmp_path / "m.csv")
+        write_motion(pulses.motion(20.0), tmp_path / "m.csv")
         assert not await upload(client, page, "m.csv", (tmp_path / "m.csv").read_bytes())
         await page.until(lambda p: bool(p.heard("performance")))
         assert page.heard("performance")[0]["sound"] is None
         await page.socket.send_json({"type": "clock", "take": 1, "seconds": 0.0, "playing": True})
-        await page.until(lambda p: any(picture.timed and picture.seconds > 0.5 for picture in p.numbers))
+        await page.until(lambda p: any(picture.timed and picture.seconds > 0.3 for picture in p.numbers))
         write_image(tmp_path / "b.png", np.full((40, 80, 3), 200, np.uint8))
         assert not await upload(client, page, "b.png", (tmp_path / "b.png").read_bytes())
         session = server.clients[page.client].session

@@ -76,11 +76,10 @@ export class Face {
     const draw = () => {
       const { angle, intensity } = this.state.want.emotion;
       c.clearRect(0, 0, 180, 180);
-      for (let k = 0; k < 72; k++) {
-        const a = (k / 72) * 2 * Math.PI, g = c.createRadialGradient(M, M, 4, M, M, R);
-        g.addColorStop(0, `hsla(${120 - (k / 72) * 360},70%,60%,.05)`); g.addColorStop(1, `hsla(${120 - (k / 72) * 360},70%,50%,.75)`);
-        c.fillStyle = g; c.beginPath(); c.moveTo(M, M); c.arc(M, M, R, a - 0.05, a + 0.05); c.fill();
-      }
+      const round = c.createConicGradient(0, M, M), middle = c.createRadialGradient(M, M, 6, M, M, R);
+      for (let k = 0; k <= 12; k++) round.addColorStop(k / 12, `hsla(${(480 - k * 30) % 360},65%,60%,.8)`);
+      middle.addColorStop(0, getComputedStyle(canvas.closest("details")).backgroundColor); middle.addColorStop(1, "transparent");
+      for (const fill of [round, middle]) { c.fillStyle = fill; c.beginPath(); c.arc(M, M, R, 0, 7); c.fill(); }
       c.fillStyle = ink(); c.font = "11px system-ui"; c.textAlign = "center"; c.textBaseline = "middle";
       this.names.forEach((name, k) => { const a = (k / n) * 2 * Math.PI; c.fillText(name, M + 0.68 * R * Math.cos(a), M + 0.68 * R * Math.sin(a)); });
       c.beginPath(); c.arc(M + R * intensity * Math.cos(angle), M + R * intensity * Math.sin(angle), 7, 0, 7); c.fillStyle = "#fff"; c.fill(); c.lineWidth = 2.5; c.strokeStyle = "#1b62d6"; c.stroke();
