@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -34,6 +35,7 @@ def view(folder: Path, *, host: str, port: int, share: bool, ready: Callable[[st
             f"--host {host}: others could reach the viewer there; add --share, which lets in who has the link's token"
         )
     room = open_room(folder)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # uploads are removed then too
     with contextlib.suppress(KeyboardInterrupt):  # the way to end it
         asyncio.run(serve(room, host, port, new_token() if share else None, ready))
 

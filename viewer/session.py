@@ -182,8 +182,10 @@ class Session:
         heard, fps = moment.heard(now), performance.motion.fps
         soonest = max(math.ceil((heard + lead) * fps), 0)
         if self._next_of != self._revision:
-            self._next, self._next_of = soonest, self._revision
-        self._next = max(self._next, soonest)
+            # A change is shown as soon as it arrives, not at the next picture's time.
+            self._next, self._next_of = max(math.floor((heard + lead) * fps), 0), self._revision
+        else:
+            self._next = max(self._next, soonest)
         early = self._next / fps - heard - AHEAD
         if early > 0:
             return early

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,10 @@ class Viewer:
     def _start(self, port: int) -> None:
         command = [sys.executable, "-m", "avatar", "view", str(self.folder), "--no-open", "--port", str(port)]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+        # A shell that runs this in the background lets its children ignore Ctrl-C.
+        heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+        more: dict[str, Any] = {"text": True, "env": environment, "preexec_fn": heed}
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, **more)
         assert self.process.stdout is not None
         self.address = self.process.stdout.readline().removeprefix("viewer: ").strip()
 
