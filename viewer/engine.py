@@ -33,7 +33,9 @@ class Pace:
     """Of a full picture."""
 
     def learn(self, height: int, seconds: float) -> None:
-        self.seconds += 0.1 * (seconds / self._share(height) - self.seconds)
+        """One picture that was held up by something else does not count for more than four."""
+        full = min(seconds / self._share(height), 4 * self.seconds)
+        self.seconds += 0.1 * (full - self.seconds)
 
     def expected(self, height: int) -> float:
         return self.seconds * self._share(height)

@@ -180,6 +180,7 @@ class Session:
         moment, performance = self._now, self._now.performance
         assert performance is not None
         heard, fps = moment.heard(now), performance.motion.fps
+        lead = min(lead, AHEAD / 2)  # a machine that is slower still shows pictures late, rather than none
         soonest = max(math.ceil((heard + lead) * fps), 0)
         if self._next_of != self._revision:
             # A change is shown as soon as it arrives, not at the next picture's time.

@@ -95,6 +95,14 @@ def test_pictures_of_speech_come_in_order_ahead_of_the_sound_and_skip_what_is_to
     assert isinstance(over, Order) and not over.timed, "the end is shown as a still picture"
 
 
+def test_a_slow_machine_shows_pictures_late_rather_than_none() -> None:
+    client = session()
+    client.perform(talking(), now=0.0)
+    client.hear(Clock(take=1, seconds=0.0, playing=True), now=0.0)
+    assert carry_out(client, 0.0, lead=5.0).timed
+    assert carry_out(client, 1.0, lead=5.0).timed
+
+
 def test_a_change_while_it_talks_is_seen_at_once_and_not_after_what_waits() -> None:
     client = session()
     client.perform(talking(), now=0.0)
@@ -111,6 +119,8 @@ def test_a_pace_keeps_the_size_that_it_can_afford() -> None:
     for _ in range(50):
         pace.learn(512, 0.05)
     assert pace.fitting(0.03, 256) == 256
+    pace.learn(512, 60.0)
+    assert pace.seconds < 0.08, "one picture that was held up says little"
     assert pace.fitting(0.03, 384) == 384
     assert Pace(full_height=128).fitting(0.0, 384) == 128
 
