@@ -52,15 +52,20 @@ class Painter:
         self._backgrounds: dict[tuple, tuple[Float[Tensor, "h w 3"], object]] = {}
         """With the picture that it was made of, so that no other picture gets its id."""
         self._regions: UInt8[Tensor, "n"] | None = None
+        self._stood: tuple[tuple[Viewpoint, int], Camera] | None = None
+        """The last camera and what it was asked by."""
 
     def frame(
         self, driven: MotionSequence, pose: Pose, viewpoint: Viewpoint, height: int
     ) -> tuple[Camera, MotionFrame]:
         """Camera at a height in pixels, and the head before it."""
-        meta = self.avatar.meta
-        h, w = meta.camera.size
-        camera = stood(meta.camera.resized(height, round(w * height / h)), viewpoint, meta.rest)
-        return camera, posed(self.avatar, driven, pose, camera)
+        if self._stood is None or self._stood[0] != (viewpoint, height):
+            camera, rest = self.avatar.meta.camera, self.avatar.meta.rest
+            h, w = camera.size
+            self._stood = (viewpoint, height), stood(camera.resized(height, round(w * height / h)), viewpoint, rest)
+        camera = self._stood[1]
+        with torch.no_grad():
+            return camera, posed(self.avatar, driven, pose, camera)
 
     def paint(
         self, camera: Camera, motion: MotionFrame, look: Look, picture: UInt8[np.ndarray, "a b 3"] | None

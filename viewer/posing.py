@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import torch
 from jaxtyping import Float
@@ -52,10 +53,7 @@ def at_rest(avatar: AvatarModel) -> MotionSequence:
 
 def posed(avatar: AvatarModel, driven: MotionSequence, pose: Pose, camera: Camera) -> MotionFrame:
     """One relative frame with the pose on top, on the avatar's rest; the expression is in [0, 1]."""
-    yaw, pitch, roll = pose.head
-    turn = axis_angle_to_matrix(torch.tensor([0.0, -yaw, 0.0]))
-    turn = turn @ axis_angle_to_matrix(torch.tensor([pitch, 0.0, 0.0]))
-    turn = turn @ axis_angle_to_matrix(torch.tensor([0.0, 0.0, roll]))
+    turn = _turn(pose.head)
     T = driven.T_world_head.clone()
     T[:, :3, :3] = T[:, :3, :3] @ turn
     neck = matrix_to_axis_angle(axis_angle_to_matrix(driven.neck) @ turn)
@@ -67,6 +65,13 @@ def posed(avatar: AvatarModel, driven: MotionSequence, pose: Pose, camera: Camer
     if target is not None:
         gaze = _towards(target, avatar.rig.eye_pivots, frame) + torch.tensor(pose.gaze)
     return replace(frame, gaze=gaze.clamp(-LARGEST_GAZE, LARGEST_GAZE))
+
+
+@lru_cache(maxsize=8)
+def _turn(head: tuple[float, float, float]) -> Float[Tensor, "3 3"]:
+    """Yaw to the person's left, then pitch down, then roll to the left shoulder."""
+    yaw, pitch, roll = torch.tensor([[0.0, -head[0], 0.0], [head[1], 0.0, 0.0], [0.0, 0.0, head[2]]])
+    return axis_angle_to_matrix(yaw) @ axis_angle_to_matrix(pitch) @ axis_angle_to_matrix(roll)
 
 
 def _mouse_point(pose: Pose, camera: Camera, frame: MotionFrame) -> Float[Tensor, "3"]:

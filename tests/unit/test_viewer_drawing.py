@@ -64,6 +64,14 @@ def test_sliders_add_to_the_driven_face_and_stay_in_range(avatar) -> None:
     assert float(frame.expression[INDEX["browInnerUp"]]) == pytest.approx(0.3)
 
 
+def test_head_sliders_turn_the_head_to_the_persons_left_and_down(avatar) -> None:
+    camera, rest = avatar.meta.camera, at_rest(avatar)
+    yaw, pitch = bearing(camera, posed(avatar, rest, Pose(), camera))
+    left, down = (bearing(camera, posed(avatar, rest, Pose(head=h), camera)) for h in ((0.4, 0, 0), (0, 0.3, 0)))
+    assert left[0] - yaw == pytest.approx(-0.4, abs=0.08), "a head turned to its left sees the camera on its right"
+    assert down[1] - pitch == pytest.approx(-0.3, abs=0.08)
+
+
 def test_eyes_that_follow_the_camera_turn_with_it_and_no_further_than_eyes_can(avatar) -> None:
     rest = at_rest(avatar)
     for yaw, sign in ((0.3, 1), (-0.3, -1)):
