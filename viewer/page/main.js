@@ -67,6 +67,7 @@ function open() {
   $("style").append(...facts.styles.map((name) => new Option(name === "own" ? "the person's own" : name, name)));
   $("replay").hidden = $("comparerow").hidden = !facts.source;
   $("facts").textContent = Object.entries(facts.facts).map(([k, v]) => `${k}: ${v}`).join(", ");
+  refresh();
   frames.resize(facts.size);
   $("picture").style.aspectRatio = `${facts.size[1]} / ${facts.size[0]}`;
 }
