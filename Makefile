@@ -15,7 +15,7 @@ $(VENV)/.packages: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) --upgrade pip setuptools wheel
 	$(PIP) -c constraints.txt torch
-	$(PIP) -c constraints.txt --editable '.[preprocess,bfm,parser,demo,dev]'
+	$(PIP) -c constraints.txt --editable '.[preprocess,bfm,parser,demo,viewer,dev]'
 	touch $@
 
 $(READY): $(VENV)/.packages setup.py $(NATIVE)

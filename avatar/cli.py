@@ -15,6 +15,7 @@ from avatar.console import Console
 from avatar.errors import InputError
 
 if TYPE_CHECKING:
+    from avatar.events import Sink
     from avatar.preprocess import PreprocessConfig
 
 Output = Annotated[Path, arg(aliases=["-o"])]
@@ -83,11 +84,16 @@ class Train:
     """The folder that preprocess made."""
     recipe: Recipe = "gaussian/base"
     """base takes minutes, fast less, smoke only shows that everything works."""
+    viewer: bool = False
+    """Show the curves and the newest pictures in the browser while it learns."""
 
     def run(self, console: Console) -> None:
         from avatar.build import train_workspace
 
-        train_workspace(self.workspace, recipe=self.recipe, sink=console)
+        if self.viewer:
+            _watched(lambda sink: train_workspace(self.workspace, recipe=self.recipe, sink=sink), console)
+        else:
+            train_workspace(self.workspace, recipe=self.recipe, sink=console)
         _say(f"avatar: {self.workspace / 'avatar'}")
 
 
@@ -205,6 +211,35 @@ class Demo:
 
 
 @dataclass(frozen=True, kw_only=True)
+class View:
+    """Open the viewer in the browser: see an avatar from any side, move its face, make it talk. Ends with Ctrl-C."""
+
+    avatar: Positional[Path]
+    """An avatar folder, or the folder of build that holds it (then the film can be compared)."""
+    port: int = 8080
+    """0 takes any that is free."""
+    host: str = "127.0.0.1"
+    """The address to listen on; any but this machine's own needs --share."""
+    share: bool = False
+    """Let others in who have the link with its token."""
+    open: bool = True
+    """Also open the page in this machine's browser."""
+
+    def run(self, console: Console) -> None:
+        import webbrowser
+
+        from avatar.viewer.app import view
+
+        def ready(address: str) -> None:
+            _say(f"viewer: {address}\nCtrl-C ends it")
+            sys.stdout.flush()
+            if self.open:
+                webbrowser.open(address)
+
+        view(self.avatar, host=self.host, port=self.port, share=self.share, ready=ready)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Doctor:
     """Say what this machine can do, and what is missing."""
 
@@ -231,7 +266,7 @@ def _preprocessing(command: Build | Preprocess) -> "PreprocessConfig":
     )
 
 
-Command = Build | Preprocess | Train | Evaluate | Drive | Export | TrackLive | Demo | Doctor
+Command = Build | Preprocess | Train | Evaluate | Drive | Export | TrackLive | View | Demo | Doctor
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -259,6 +294,19 @@ def _guarded(work: Callable[[], None], console: Console) -> int:
     finally:
         console.close()
     return 0
+
+
+def _watched(work: "Callable[[Sink], None]", console: Console) -> None:
+    """Do work that a page in the browser follows."""
+    from avatar.viewer.training import TrainingWatch
+
+    watch = TrainingWatch(console)
+    watch.open(0, lambda address: _say(f"watch it at {address}"))
+    sys.stdout.flush()
+    try:
+        work(watch)
+    finally:
+        watch.close()
 
 
 def _say(text: str) -> None:

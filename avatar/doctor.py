@@ -12,6 +12,7 @@ _PARTS = {
     "pocketsphinx": ("preprocess", "lips from sound (drive --audio)"),
     "flip-evaluator": ("preprocess", "the FLIP column of the report"),
     "espeakng-loader": ("demo", "the demo's voice"),
+    "aiohttp": ("viewer", "the viewer in the browser (view)"),
     "anny": ("bake", "baking the head model again (the baked one is included)"),
 }
 _ACCELERATORS = ("gsplat", "nerfacc", "tinycudann", "pytorch3d", "face-alignment", "h5py", "onnxruntime", "viser")

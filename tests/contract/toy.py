@@ -12,7 +12,8 @@ from avatar.face import arkit
 from avatar.face.rig import PersonalRig
 from avatar.face.track_io import save_track
 from avatar.media import Workspace, write_image
-from avatar.models.backdrop import over
+from avatar.models.avatar_model import AvatarMeta, AvatarModel
+from avatar.models.backdrop import Plate, over
 from avatar.models.conditioning import Conditioning
 from avatar.models.gaussian_head import GaussianHead
 from avatar.models.gaussian_seed import seed
@@ -134,6 +135,13 @@ def workspace(folder: Path, frames: int = 40, size: int = 64) -> Workspace:
     last = frames * 4 // 5
     made.write_json("split.json", {"train": list(range(last)), "test": list(range(last, frames))})
     return made
+
+
+def avatar(size: int = 64, splats: int = 1500) -> AvatarModel:
+    """The true person before a ramp, as an avatar that can be saved."""
+    ramp = torch.linspace(0.2, 0.8, size)[:, None, None].expand(size, size, 3)
+    meta = AvatarMeta.of("gaussian", camera(size), motion().frame(2), 25.0)
+    return AvatarModel(person(splats), Plate(image=ramp, camera=camera(size)), meta)
 
 
 def labels(body: PersonalRig, moves: MotionSequence, index: int, view: Camera, alpha: Tensor) -> np.ndarray:

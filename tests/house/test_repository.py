@@ -63,6 +63,9 @@ def test_wheel_holds_every_module_and_the_baked_rig(tmp_path: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     modules = {str(p.relative_to(ROOT)) for p in (ROOT / "avatar").rglob("*.py")}
     modules |= {"avatar/" + str(p.relative_to(ROOT)) for p in (ROOT / "recipes").rglob("*.py")}
+    modules |= {
+        "avatar/" + str(p.relative_to(ROOT)) for p in (ROOT / "viewer").rglob("*") if p.suffix and p.suffix != ".pyc"
+    }
     assert modules <= names, sorted(modules - names)
     assert "avatar/face/data/anny.safetensors" in names
     assert not [n for n in names if n.startswith("tests/")]

@@ -1,0 +1,225 @@
+"""Which picture a client gets next, and what a recording keeps of it."""
+
+import threading
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from avatar.config import to_dict
+from avatar.media import open_clip
+from avatar.speech.style import SpeechStyle
+from avatar.viewer.engine import Engine, Pace
+from avatar.viewer.painter import Painter
+from avatar.viewer.performance import Performance, restyled
+from avatar.viewer.protocol import Clock, Picture, unpacked
+from avatar.viewer.recording import Recording, film, sound_of, whole
+from avatar.viewer.session import AHEAD, IN_FLIGHT, NEVER, STILL, Order, Session
+from avatar.viewer.view import Look, View, Viewpoint
+from tests.contract import pulses, toy
+
+
+def session() -> Session:
+    return Session(name="test", deliver=lambda data: None, tell=lambda text: None)
+
+
+def drawn(order: Order, full: bool) -> Picture:
+    return Picture(
+        jpeg=b"", version=order.view.version, take=order.take, seconds=order.seconds, timed=order.timed, full=full,
+        size=(8, 8), draw_ms=1.0, unseen=0.0,
+    )  # fmt: skip
+
+
+def carry_out(client: Session, now: float, lead: float = 0.0) -> Order:
+    order = client.order(now, lead)
+    assert isinstance(order, Order)
+    client.finished(order, drawn(order, full=order.wants_full))
+    client.acknowledge(client.sent)
+    return order
+
+
+def carry_out_all(client: Session, now: float) -> list[float]:
+    """The moments of all pictures that are wanted now."""
+    seconds = []
+    while isinstance(order := client.order(now, 0.0), Order):
+        client.finished(order, drawn(order, full=True))
+        client.acknowledge(client.sent)
+        seconds.append(order.seconds)
+    return seconds
+
+
+def talking(seconds: float = 3.0) -> Performance:
+    return Performance(name="pulses", motion=pulses.motion(seconds), sound=pulses.sound(seconds))
+
+
+def test_the_newest_view_wins_and_rests_in_full() -> None:
+    client = session()
+    for version in range(1, 6):
+        client.see(View(version=version), now=10.0 + version / 1000)
+    assert carry_out(client, 10.01).view.version == 5
+    assert not isinstance(client.order(10.02, 0.0), Order), "nothing changed"
+    full = carry_out(client, 10.02 + STILL)
+    assert full.wants_full and full.view.version == 5
+    assert client.order(99.0, 0.0) == NEVER
+    client.see(View(version=5), now=100.0)
+    assert client.order(100.0, 0.0) == NEVER, "the same view again changes nothing"
+
+
+def test_a_client_that_takes_nothing_gets_no_more_than_it_has_room_for() -> None:
+    client = session()
+    sent = 0
+    for version in range(50):
+        client.see(View(version=version), now=float(version))
+        order = client.order(float(version), 0.0)
+        if isinstance(order, Order):
+            client.finished(order, drawn(order, full=False))
+            sent += 1
+    assert sent == IN_FLIGHT
+    client.acknowledge(2)
+    assert isinstance(client.order(60.0, 0.0), Order)
+    client.acknowledge(10**9)
+    assert client.arrived == client.sent, "a client cannot make itself more room than there is"
+
+
+def test_pictures_of_speech_come_in_order_ahead_of_the_sound_and_skip_what_is_too_late() -> None:
+    client = session()
+    client.perform(talking(), now=0.0)
+    client.hear(Clock(take=1, seconds=0.0, playing=True), now=0.0)
+    times = carry_out_all(client, 0.0)
+    assert len(times) > 4 and times == pytest.approx([i / 25 for i in range(len(times))])
+    assert times[-1] <= AHEAD < times[-1] + 2 / 25
+    late = carry_out(client, 2.0, lead=0.05)
+    assert 2.05 <= late.seconds < 2.05 + 1 / 25
+    over = client.order(3.5, 0.0)
+    assert isinstance(over, Order) and not over.timed, "the end is shown as a still picture"
+
+
+def test_a_slow_machine_shows_pictures_late_rather_than_none() -> None:
+    client = session()
+    client.perform(talking(), now=0.0)
+    client.hear(Clock(take=1, seconds=0.0, playing=True), now=0.0)
+    assert carry_out(client, 0.0, lead=5.0).timed
+    assert carry_out(client, 1.0, lead=5.0).timed
+
+
+def test_a_change_while_it_talks_is_seen_at_once_and_not_after_what_waits() -> None:
+    client = session()
+    client.perform(talking(), now=0.0)
+    client.hear(Clock(take=1, seconds=0.0, playing=True), now=0.0)
+    assert carry_out_all(client, 0.0)
+    client.see(View(version=7), now=0.02)
+    order = carry_out(client, 0.02, lead=0.01)
+    assert order.view.version == 7 and order.seconds <= 0.08
+
+
+def test_a_pace_keeps_the_size_that_it_can_afford() -> None:
+    pace = Pace(full_height=512, seconds=0.02)
+    assert pace.fitting(0.03, 256) == 512
+    for _ in range(50):
+        pace.learn(512, 0.05)
+    assert pace.fitting(0.03, 256) == 256
+    pace.learn(512, 60.0)
+    assert pace.seconds < 0.08, "one picture that was held up says little"
+    assert pace.fitting(0.03, 384) == 384
+    assert Pace(full_height=128).fitting(0.0, 384) == 128
+
+
+def test_an_engine_draws_for_all_clients_beside_one_that_takes_nothing() -> None:
+    got: dict[str, list[int]] = {"a": [], "b": [], "stopped": []}
+    engine, lock = Engine(Painter(toy.avatar(64, 400))), threading.Lock()
+    clients: dict[str, Session] = {}
+
+    def deliver(name: str, data: bytes) -> None:
+        number, picture = unpacked(data)
+        with lock:
+            got[name].append(picture.version)
+        if name != "stopped":
+            clients[name].acknowledge(number)
+
+    for name in got:
+        clients[name] = Session(name=name, deliver=lambda data, n=name: deliver(n, data), tell=lambda text: None)
+        engine.add(clients[name])
+    for version in range(1, 200):
+        for client in clients.values():
+            client.see(View(version=version, viewpoint=Viewpoint(yaw=version / 200)), time.monotonic())
+        engine.wake()
+        time.sleep(0.002)
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline and not (got["a"][-1:] == [199] and got["b"][-1:] == [199]):
+        time.sleep(0.02)
+    engine.close()
+    assert got["a"][-1] == got["b"][-1] == 199
+    assert len(got["stopped"]) == IN_FLIGHT
+    assert got["a"] == sorted(got["a"])
+
+
+def test_a_broken_wish_is_told_and_not_repeated() -> None:
+    told: list[str] = []
+    engine = Engine(Painter(toy.avatar(64, 400)))
+    client = Session(name="x", deliver=lambda data: None, tell=told.append)
+    engine.add(client)
+    client.see(View(version=1, look=Look(background="blurple")), time.monotonic())
+    engine.wake()
+    time.sleep(0.6)
+    engine.close()
+    assert 1 <= len(told) <= 2 and "blurple" in told[0]
+
+
+def test_a_recording_holds_pause_jump_and_change_in_sync(tmp_path) -> None:
+    painter, client = Painter(toy.avatar(64, 800)), session()
+    performance = talking()
+    client.perform(performance, now=100.0)
+    client.hear(Clock(take=1, seconds=0.4, playing=True), now=100.0)
+    recording = Recording(client, 100.0)
+    client.hear(Clock(take=2, seconds=1.0, playing=False), now=100.6)  # paused at 1.0
+    client.see(View(version=2, look=Look(background="#00ff00")), now=100.8)
+    client.hear(Clock(take=3, seconds=1.9, playing=True), now=101.0)  # jumped on
+    client.see(View(version=3, look=Look(background="#00ff00")), now=101.1)
+    moments = recording.stop(101.4)
+    sound = sound_of(moments)
+    assert sound is not None and sound.seconds == pytest.approx(1.4)
+    expected = np.concatenate([
+        performance.sound.between(0.4, 1.0).samples, np.zeros(19_200), performance.sound.between(1.9, 2.3).samples
+    ])  # fmt: skip
+    inner = np.ones(len(expected), bool)
+    for cut in (0, 28_800, 48_000, len(expected)):
+        inner[max(cut - 300, 0) : cut + 300] = False
+    np.testing.assert_allclose(sound.samples[inner], expected[inner], atol=1e-5)
+    out = tmp_path / "film.mp4"
+    for _ in film(moments, client, painter, out, lambda done, total: None):
+        pass
+    clip = open_clip(out)
+    assert len(clip.frames) == 35 and clip.audio is not None
+    first, last = clip.frames[2].astype(int), clip.frames[34].astype(int)
+    assert np.abs(last[3, 3] - [0, 255, 0]).max() < 30 < np.abs(first[3, 3] - [0, 255, 0]).max()
+
+
+def test_a_film_of_a_whole_performance_lasts_as_long_as_it() -> None:
+    moments = whole(talking(2.0), View())
+    sound = sound_of(moments)
+    assert moments[-1].at == 2.0 and sound is not None and sound.seconds == 2.0
+
+
+def test_a_recording_without_sound_has_none() -> None:
+    client = session()
+    recording = Recording(client, 0.0)
+    client.see(View(version=1), now=0.5)
+    assert sound_of(recording.stop(1.0)) is None
+
+
+def test_another_style_moves_the_same_words_more_or_less() -> None:
+    from avatar.face.arkit import INDEX
+    from avatar.speech.phones import Phone
+
+    avatar, sound = toy.avatar(64, 400), pulses.sound(2.0)
+    avatar.meta = replace(avatar.meta, speech=to_dict(SpeechStyle()))
+    hearing = [[Phone("SIL", 0.0, 0.3), Phone("AA", 0.3, 1.0), Phone("SIL", 1.0, 2.0)]]
+    spoken = Performance(name="a", motion=pulses.motion(2.0), sound=sound, hearing=hearing)
+    jaws = {
+        style: float(restyled(spoken, avatar, style).motion.expression[:, INDEX["jawOpen"]].max())
+        for style in ("calm", "own", "lively")
+    }
+    assert jaws["calm"] < jaws["own"] < jaws["lively"]
+    recorded = Performance(name="b", motion=pulses.motion(2.0), sound=sound)
+    assert restyled(recorded, avatar, "calm") is recorded

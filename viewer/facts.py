@@ -1,0 +1,77 @@
+"""What the page is told when it opens: names, groups, limits, presets."""
+
+import importlib.util
+from typing import Any
+
+from avatar.drive.sources import speech_style
+from avatar.face.arkit import MIRROR, NAMES
+from avatar.media import Workspace
+from avatar.models.avatar_model import AvatarModel
+from avatar.viewer import desk, recording
+from avatar.viewer.performance import LONGEST, STYLES
+from avatar.viewer.protocol import LONGEST_TEXT, said
+
+GROUPS: dict[str, tuple[str, ...]] = {
+    "Jaw and mouth": ("jaw", "mouthClose", "mouthFunnel", "mouthPucker", "mouthLeft", "mouthRight", "tongue"),
+    "Lips": ("mouth",),
+    "Eyes": ("eye",),
+    "Brows": ("brow",),
+    "Cheeks and nose": ("cheek", "nose"),
+}
+"""Beginnings of the actions' names; the first group that fits takes an action."""
+
+EMOTIONS: dict[str, dict[str, float]] = {
+    "joy": {"mouthSmile": 0.8, "cheekSquint": 0.5, "eyeSquint": 0.35, "jawOpen": 0.08, "mouthUpperUp": 0.15},
+    "surprise": {"browInnerUp": 0.8, "browOuterUp": 0.7, "eyeWide": 0.6, "jawOpen": 0.35, "mouthFunnel": 0.15},
+    "fear": {"browInnerUp": 0.8, "browOuterUp": 0.3, "browDown": 0.3, "eyeWide": 0.7, "mouthStretch": 0.6},
+    "sadness": {"browInnerUp": 0.7, "browDown": 0.2, "mouthFrown": 0.7, "eyeSquint": 0.15, "mouthShrugLower": 0.35},
+    "disgust": {"noseSneer": 0.8, "mouthUpperUp": 0.4, "browDown": 0.4, "mouthFrown": 0.3, "cheekSquint": 0.3},
+    "anger": {"browDown": 0.9, "eyeWide": 0.25, "eyeSquint": 0.3, "mouthPress": 0.5, "noseSneer": 0.25},
+    "contempt": {"mouthSmileLeft": 0.4, "mouthDimpleLeft": 0.5, "mouthPressLeft": 0.2, "eyeSquintLeft": 0.2},
+    "calm": {"mouthSmile": 0.2, "eyeBlink": 0.12},
+}  # fmt: skip
+"""Around the wheel, pleasant and awake first. After the action units of EMFACS (Friesen and Ekman 1983), in ARKit's
+actions; a name without its side stands for both."""
+
+
+def hello(avatar: AvatarModel, workspace: Workspace | None, name: str) -> str:
+    """The first message."""
+    meta = avatar.meta
+    facts: dict[str, Any] = {
+        "client": name,
+        "facts": avatar.backbone.facts(),
+        "size": list(meta.size),
+        "fps": meta.fps,
+        "actions": list(NAMES),
+        "mirror": list(MIRROR),
+        "groups": groups(),
+        "rest": [round(value, 4) for value in meta.expression],
+        "ceiling": [round(value, 4) for value in speech_style(avatar).ceiling],
+        "emotions": {emotion: _coefficients(parts) for emotion, parts in EMOTIONS.items()},
+        "styles": list(STYLES),
+        "takes": sorted(desk.KINDS),
+        "longest": {"sound": LONGEST, "text": LONGEST_TEXT, "recording": recording.LONGEST},
+        "reads": importlib.util.find_spec("espeakng_loader") is not None,
+        "hears": importlib.util.find_spec("pocketsphinx") is not None,
+        "follows": importlib.util.find_spec("mediapipe") is not None,
+        "source": workspace is not None,
+    }
+    return said("hello", **facts)
+
+
+def groups() -> dict[str, list[int]]:
+    """Indices of the actions in each group; every action is in one."""
+    out: dict[str, list[int]] = {group: [] for group in GROUPS}
+    for i, name in enumerate(NAMES):
+        group = next(g for g, beginnings in GROUPS.items() if name.startswith(beginnings))
+        out[group].append(i)
+    return out
+
+
+def _coefficients(parts: dict[str, float]) -> dict[str, float]:
+    out = {}
+    for part, value in parts.items():
+        for name in (part, f"{part}Left", f"{part}Right"):
+            if name in NAMES:
+                out[name] = value
+    return out
