@@ -6,6 +6,8 @@ import hashlib
 import json
 import os
 import secrets
+import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -109,6 +111,26 @@ def sha256(path: Path) -> str:
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); give an existing, readable file") from None
     return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def interrupts_wait() -> Iterator[None]:
+    """Ctrl-C takes effect at the end of the block.
+
+    For short calls into libraries that turn an interruption into an error of their own, as torch does where it makes
+    an array of a file's bytes: the file would be called damaged.
+    """
+    usual, pending = signal.getsignal(signal.SIGINT), []
+    if usual is None or threading.current_thread() is not threading.main_thread():
+        yield  # not Python's to hold back; other threads are never interrupted
+        return
+    signal.signal(signal.SIGINT, lambda *told: pending.append(told))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, usual)
+        if pending and callable(usual):
+            usual(*pending[0])
 
 
 def free_bytes(folder: Path) -> int:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from avatar.errors import InputError
-from avatar.media.files import replacing
+from avatar.media.files import interrupts_wait, replacing
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -19,7 +19,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(str(path), framework="pt") as file:
+        with interrupts_wait(), safe_open(str(path), framework="pt") as file:
             found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
             metadata = file.metadata() or {}
     except FileNotFoundError:

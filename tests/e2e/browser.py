@@ -110,8 +110,12 @@ def drop(page: Any, path: Path) -> None:
     )
 
 
-def sync_of(path: Path) -> tuple[float, float]:
-    """Of a film of `pulses.motion`: by how many seconds lips come after their sound, and how well the two agree."""
+def sync_of(path: Path, until: float = float("inf")) -> tuple[float, float]:
+    """Of a film of `pulses.motion`: by how many seconds lips come after their sound, and how well the two agree.
+
+    Args:
+        until: seconds from which on something else than the mouth changes.
+    """
     times, pictures = [], []
     with av.open(str(path)) as film:
         for frame in film.decode(video=0):
@@ -126,7 +130,7 @@ def sync_of(path: Path) -> tuple[float, float]:
         samples[first : first + len(piece)] = piece[: len(samples) - first]
     # Before and after the sound stills are shown, which are drawn finer.
     loud = np.flatnonzero(np.abs(samples) > 0.1) / rate
-    inside = np.flatnonzero((np.array(times) > loud[0] - 0.1) & (np.array(times) < loud[-1] + 0.1))
+    inside = np.flatnonzero((np.array(times) > loud[0] - 0.1) & (np.array(times) < min(loud[-1] + 0.1, until)))
     times, shown = np.array(times)[inside], np.stack(pictures)[inside]
     change = (shown - shown.mean(axis=0)).reshape(len(shown), -1)
     lively = change.std(axis=0) >= np.quantile(change.std(axis=0), 0.98)  # the mouth: nothing else moves

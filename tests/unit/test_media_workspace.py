@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from PIL import Image
 
 from avatar.errors import InputError
 from avatar.media import Workspace, read_image, read_tensors, replacing, write_image, write_tensors
+from avatar.media.files import interrupts_wait
 from avatar.media.image import encode_map
 
 
@@ -120,3 +122,26 @@ def test_folders_that_cannot_be_used_are_named(tmp_path, source):
     (workspace.root / "workspace.json").write_text(json.dumps(manifest | {"schema": 99}))
     with pytest.raises(InputError, match="newer version"):
         Workspace.open(workspace.root)
+
+
+def test_an_interruption_waits_for_the_end_of_the_block() -> None:
+    done = []
+    with pytest.raises(KeyboardInterrupt), interrupts_wait():
+        signal.raise_signal(signal.SIGINT)
+        done.append("block")
+    assert done == ["block"]
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_an_interruption_while_arrays_are_read_is_no_damage(tmp_path, monkeypatch) -> None:
+    write_tensors(tmp_path / "a.safetensors", {"a": torch.ones(3)})
+    usual = torch.asarray
+
+    def interrupted(*given, **named):
+        signal.raise_signal(signal.SIGINT)
+        return usual(*given, **named)
+
+    monkeypatch.setattr(torch, "asarray", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        read_tensors(tmp_path / "a.safetensors")

@@ -16,9 +16,9 @@ from avatar.face.calibration import LOWER_LIDS, UPPER_LIDS, Frames, calibrate
 from avatar.face.gaze import with_looks
 from avatar.face.solver import FREE, Observed, State, point_model, project
 from avatar.face.solver_noise import USUAL, Noise, measure
-from avatar.face.solver_prior import make_prior
+from avatar.face.solver_prior import lowered, make_prior
 from avatar.face.solver_sequence import Banded, box_step
-from avatar.face.tracking import Footage, _Tracker, fit, load_track, neck_angles, save_track
+from avatar.face.tracking import Footage, _relaxed, _Tracker, fit, load_track, neck_angles, save_track
 
 FRAMES, FOCAL, SIZE = 60, 1300.0, (512, 512)
 
@@ -247,7 +247,8 @@ def test_a_brow_that_is_never_lowered_is_form_and_a_lasting_smile_is_not(scene, 
         log_scale=np.zeros(3),
     )  # fmt: skip
     tracker.confidence = np.ones(3)
-    shared, after = tracker._relaxed(nobody, person, model, state)
+    least = tracker._least(state)
+    shared, after = _relaxed(nobody, person, (model, state), least)
     assert after.expression[:, brow] == pytest.approx([0, 0, 0.2])
     assert after.expression[:, smile] == pytest.approx(0.4)
     assert shared.rest.points == pytest.approx(0.3 * model.actions[:, :, brow], abs=1e-9)
@@ -257,6 +258,7 @@ def test_a_brow_that_is_never_lowered_is_form_and_a_lasting_smile_is_not(scene, 
 def test_what_little_the_lids_of_an_open_eye_tremble_is_no_blink():
     measured = np.array([[0.0, 0.0], [0.005, 0.005], [0.9, 0.9]])
     prior = make_prior(measured, np.zeros((3, 4)), 25.0)
+    assert (lowered(prior, np.full(52, 0.05)).centre <= prior.centre).all()
     lids = [list(FREE).index(INDEX[name]) for name in ("eyeBlinkRight", "eyeBlinkLeft")]
     pull = -prior.centre[:, lids] @ prior.precision[np.ix_(lids, lids)] + prior.linear[:, lids]
     assert (pull[:2] > 0).all(), "at 0 the prior pushes down"
