@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from scipy.ndimage import gaussian_filter1d
 from scipy.spatial.transform import Rotation
+from threadpoolctl import threadpool_limits
 
 from avatar.core import Camera, FaceTrack, MotionSequence
 from avatar.errors import InputError
@@ -88,7 +89,8 @@ def fit(
     """
     if (np.asarray(confidence) > 0).sum() < 2:
         raise InputError("the clip: a face in fewer than 2 frames; film the head upright and well lit")
-    return _Tracker(np.asarray(landmarks_px), np.asarray(confidence), (rig, footage), size, fps).run(sink)
+    with threadpool_limits(1):  # its matrices are small: more threads only wait for each other
+        return _Tracker(np.asarray(landmarks_px), np.asarray(confidence), (rig, footage), size, fps).run(sink)
 
 
 @dataclass(frozen=True, kw_only=True)

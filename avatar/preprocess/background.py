@@ -9,6 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import torch
+from threadpoolctl import threadpool_limits
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 """Names of malloc.h."""
@@ -46,7 +47,7 @@ class Background:
 
 @contextlib.contextmanager
 def one_thread_each() -> Iterator[None]:
-    """While whole frames are worked on side by side, OpenCV's and torch's own threads would only wait for each other.
+    """While whole frames are worked on side by side, the libraries' own threads would only wait for each other.
 
     On 2 cores beside another program, the tracking of 600 frames took 47 s of processor time with them, 7 s without.
     """
@@ -56,7 +57,8 @@ def one_thread_each() -> Iterator[None]:
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
     try:
-        yield
+        with threadpool_limits(1):
+            yield
     finally:
         cv2.setNumThreads(before[0])
         torch.set_num_threads(before[1])
