@@ -108,7 +108,7 @@ def make_prior(blink: Float[np.ndarray, "t 2"], gaze: Float[np.ndarray, "t 4"], 
     first[TURN], first[PLACE], first[SCALE] = second[TURN] * 1e-4, second[PLACE] * 1e-4, second[SCALE] * 1e-4
     linear = np.tile(linear, (len(blink), 1))
     # What trembles about an open lid is no blink, as most lids are open; a shut one is as shut as it was measured.
-    linear[:, lids] = _RARITY / natural().mean[FREE[lids]] * (1 - blink) ** 2
+    linear[:, lids] = (1 - blink) ** 2 / natural().mean[FREE[lids]]
     linear[:, names.index("eyeWideRight")] += _CLOSED_NOT_WIDE * blink[:, 0]
     linear[:, names.index("eyeWideLeft")] += _CLOSED_NOT_WIDE * blink[:, 1]
     centre = np.zeros((len(blink), UNKNOWNS))
