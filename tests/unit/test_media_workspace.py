@@ -124,7 +124,15 @@ def test_folders_that_cannot_be_used_are_named(tmp_path, source):
         Workspace.open(workspace.root)
 
 
-def test_an_interruption_waits_for_the_end_of_the_block() -> None:
+@pytest.fixture
+def heeded():
+    """Ctrl-C is heeded; a shell that runs the tests in the background has them ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_an_interruption_waits_for_the_end_of_the_block(heeded) -> None:
     done = []
     with pytest.raises(KeyboardInterrupt), interrupts_wait():
         signal.raise_signal(signal.SIGINT)
@@ -134,7 +142,7 @@ def test_an_interruption_waits_for_the_end_of_the_block() -> None:
         signal.raise_signal(signal.SIGINT)
 
 
-def test_an_interruption_while_arrays_are_read_is_no_damage(tmp_path, monkeypatch) -> None:
+def test_an_interruption_while_arrays_are_read_is_no_damage(heeded, tmp_path, monkeypatch) -> None:
     write_tensors(tmp_path / "a.safetensors", {"a": torch.ones(3)})
     usual = torch.asarray
 
