@@ -9,10 +9,12 @@ import pytest
 pytest.importorskip("aiohttp", reason="the viewer needs avatar[viewer]")
 pytest.importorskip("playwright", reason="driving a browser needs playwright")
 
-from browser import RECORD, Viewer, browser, chromium, drop, opened, pixels, settled, sync_of
+from browser import RECORD, SPEAK, Viewer, browser, chromium, drop, opened, pixels, settled, sync_of
 
+from avatar.core import AudioTrack
 from avatar.drive.motion_io import write_motion
 from avatar.media import open_clip, read_audio, write_audio
+from avatar.speech import voices
 from tests.contract import pulses, toy
 
 if chromium() is None:
@@ -171,6 +173,25 @@ def test_record_saves_what_was_heard_and_seen(page, folder) -> None:
     assert len(green) and green[-1] == len(clip.frames) - 1 and green[0] > 1.5 * clip.fps
     late, agreement = sync_of(path, until=(green[0] - 0.5) / clip.fps)
     assert abs(late) < 0.040 and agreement > 0.8
+
+
+def test_lips_move_while_one_speaks_and_then_it_is_said_again(page, folder) -> None:
+    pytest.importorskip("espeakng_loader", reason="a voice is needed")
+    pytest.importorskip("pocketsphinx", reason="the acoustic tables come with pocketsphinx")
+    spoken = voices.EspeakVoice().say("Ah.", "en").audio
+    said = np.zeros(round(SECONDS * spoken.rate), np.float32)
+    for start in (0.3, 1.1, 2.0):
+        first = round(start * spoken.rate)
+        said[first : first + len(spoken.samples)] += spoken.samples[: len(said) - first]
+    write_audio(folder / "spoken.wav", AudioTrack(samples=said, rate=spoken.rate))
+    voice = base64.b64encode((folder / "spoken.wav").read_bytes()).decode()
+    path = folder / "spoken.webm"
+    path.write_bytes(base64.b64decode(page.evaluate(SPEAK, [voice, SECONDS + 0.5])))
+    late, agreement = sync_of(path, where=(slice(100, 145), slice(75, 117)), most=0.8)
+    assert agreement > 0.5
+    assert 0 < late < 0.6
+    page.click("#microphone")
+    page.wait_for_function("viewer.sound.playing && viewer.sound.heard() > 0.2")
 
 
 def test_a_text_is_said_and_a_camera_path_becomes_a_film(page, folder) -> None:

@@ -15,6 +15,7 @@ const link = new Link((message) => answers[message.type]?.(message), (data) => f
   $("gone").hidden = isThere;
   if (isThere) return;
   sound.stop();
+  talk.hush();
   recording(false);
 });
 const sound = new Sound(link, () => refresh());
@@ -73,6 +74,7 @@ function open() {
 }
 
 async function play() {
+  talk.hush();
   await Promise.race([sound.wake(), new Promise((done) => setTimeout(done, 300))]);
   $("bigplay").hidden = sound.play();
   refresh();
