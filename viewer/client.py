@@ -16,7 +16,7 @@ from avatar.events import Event, Notice, Progress
 from avatar.media import Workspace, write_audio
 from avatar.models.avatar_model import AvatarModel
 from avatar.viewer import protocol, recording
-from avatar.viewer.desk import Desk
+from avatar.viewer.desk import Desk, kind_of
 from avatar.viewer.ear import Ear
 from avatar.viewer.engine import Engine
 from avatar.viewer.facts import hello
@@ -199,7 +199,7 @@ class Client:
 
     def _write_film(self, moments: list) -> None:
         self._films += 1
-        name = f"avatar_{self._films}.mp4"
+        name = f"avatar_{self._films}{recording.suffix_of(moments)}"
         path = self.folder / name
 
         def report(done: int, total: int) -> None:
@@ -210,6 +210,9 @@ class Client:
             painter = self.room.engine.painter
             yield from recording.film(moments, self.session, painter, path, report)
             self.files[name] = path
+            if path.suffix == ".webm":
+                words = "saved as .webm: it keeps the transparent background, which an mp4 cannot hold"
+                self.session.tell(said("notice", message=words))
             self.session.tell(said("film", name=name, url=f"{self.name}/file/{name}"))
 
         self.room.engine.film(self.session, steps())
@@ -229,7 +232,7 @@ class Client:
             if self.session.performance is not before:
                 self._announce()
 
-        await self._queued(work)
+        await self._queued(work, self.room.watchers if kind_of(name).is_slow else self.room.workers)
         self.room.engine.wake()
 
     def _order(self, work: Callable[[], None]) -> None:
@@ -239,18 +242,18 @@ class Client:
 
     async def _told(self, work: Callable[[], None]) -> None:
         try:
-            await self._queued(work)
+            await self._queued(work, self.room.workers)
         except InputError as error:
             self.session.tell(said("error", message=str(error)))
         self.room.engine.wake()
 
-    async def _queued(self, work: Callable[[], None]) -> None:
+    async def _queued(self, work: Callable[[], None], pool: ThreadPoolExecutor) -> None:
         if self._jobs >= _MOST_JOBS:
             raise InputError("still busy with what came before; wait a moment and try again")
         self._jobs += 1
         self.session.tell(said("busy", on=True))
         try:
-            await self._loop.run_in_executor(self.room.workers, lambda: None if self._closed else work())
+            await self._loop.run_in_executor(pool, lambda: None if self._closed else work())
         finally:
             self._jobs -= 1
             if not self._jobs:
@@ -282,6 +285,8 @@ class Client:
         )
 
     def _listen(self, event: Event) -> None:
+        if self._closed:
+            raise InputError("the page is closed")  # ends what was begun for it
         for kind, words in _EVENTS.items():
             if type(event) is kind:
                 self.session.tell(words(event))

@@ -13,10 +13,12 @@ from avatar.viewer.painter import Painter
 from avatar.viewer.posing import at_rest
 from avatar.viewer.view import Look, Pose, Viewpoint
 
-SHARE = 0.03
+SHARE = 0.02
 """Of the training's time that copying and drawing may take (the bar is 0.05, and who draws also disturbs)."""
-_SAVED = 2.0
-"""Seconds of drawing that may be saved up while nobody asks."""
+_SAVED = 4.0
+"""Seconds of drawing that may be saved up while nobody asks: half a minute of dragging."""
+_AROUND = 0.004
+"""Processor seconds that a picture costs besides drawing it (asking, encoding, sending; measured)."""
 _ALIVE = 6.0
 """Seconds after the last question for which somebody counts as looking."""
 MOVING = 256
@@ -93,5 +95,5 @@ class DraftView:
         drawn = painter.paint(camera, motion, Look(shade=False), None)
         data = encode_image(drawn.pixels, "JPEG", quality=88)
         with self._lock:
-            self._allowance.spend(time.thread_time() - start, time.monotonic())
+            self._allowance.spend(time.thread_time() - start + _AROUND, time.monotonic())
         return data

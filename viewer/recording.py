@@ -62,10 +62,16 @@ def whole(performance: Performance, view: View) -> list[Moment]:
     return [start, replace(start, at=performance.seconds)]
 
 
+def suffix_of(moments: list[Moment]) -> str:
+    """mp4, or webm where something is transparent: H.264 films cannot be."""
+    return ".webm" if any(m.view.look.background == "transparent" for m in moments) else ".mp4"
+
+
 def film(
     moments: list[Moment], session: Session, painter: Painter, out: Path, report: Callable[[int, int], None]
 ) -> Generator[None, None, None]:
-    """Write the film, one picture each step; `report` gets (pictures done, of how many).
+    """Write the film, one picture each step; `report` gets (pictures done, of how many). A webm is transparent where
+    the background is.
 
     Raises:
         InputError: if there is nothing to write, or the disk refuses.
@@ -75,7 +81,9 @@ def film(
     if count < 1:
         raise InputError("the recording is empty; record for longer")
     rest, times = at_rest(painter.avatar), [m.at for m in moments[:-1]]
-    with VideoWriter(out, size, fps, sound_of(moments)) as writer:
+    is_clear = out.suffix == ".webm"
+    paint = painter.cut_out if is_clear else painter.paint
+    with VideoWriter(out, size, fps, sound_of(moments), alpha=is_clear) as writer:
         for i in range(count):
             moment = moments[bisect.bisect_right(times, i / fps) - 1]
             heard, performance = moment.heard(i / fps), moment.performance
@@ -83,7 +91,7 @@ def film(
             view = moment.view
             viewpoint = view.viewpoint_at(heard) if moment.clock.playing else view.viewpoint
             camera, motion = painter.frame(driven, view.pose, viewpoint, size[0])
-            writer.write(painter.paint(camera, motion, view.look, session.picture).pixels)
+            writer.write(paint(camera, motion, view.look, session.picture).pixels)
             report(i + 1, count)
             yield
 

@@ -45,11 +45,9 @@ def envelope(samples: np.ndarray, rate: int, times: np.ndarray) -> np.ndarray:
     return np.sqrt((power[last] - power[first]) / np.maximum(last - first, 1))
 
 
-def delay(
-    times: np.ndarray, seen: np.ndarray, samples: np.ndarray, rate: int, most: float = 0.3
-) -> tuple[float, float]:
-    """By how many seconds (up to `most`) what is seen comes after what is heard, and how well the two agree."""
-    tried = np.arange(-most, most, 0.004)
+def delay(times: np.ndarray, seen: np.ndarray, samples: np.ndarray, rate: int) -> tuple[float, float]:
+    """By how many seconds what is seen comes after what is heard, and how well the two agree (correlation)."""
+    tried = np.arange(-0.3, 0.3, 0.004)
     fits = [abs(float(np.corrcoef(seen, envelope(samples, rate, times - late))[0, 1])) for late in tried]
     best = int(np.nanargmax(fits))
     return float(tried[best]), fits[best]

@@ -110,24 +110,17 @@ def drop(page: Any, path: Path) -> None:
     )
 
 
-WHOLE = (slice(None), slice(None))
-
-
-def sync_of(
-    path: Path, until: float = float("inf"), *, where: tuple[slice, slice] = WHOLE, most: float = 0.3
-) -> tuple[float, float]:
+def sync_of(path: Path, until: float = float("inf")) -> tuple[float, float]:
     """Of a film of `pulses.motion`: by how many seconds lips come after their sound, and how well the two agree.
 
     Args:
         until: seconds from which on something else than the mouth changes.
-        where: rows and columns of the picture, scaled to 192x192, where nothing but the mouth changes.
-        most: seconds within which the delay is looked for.
     """
     times, pictures = [], []
     with av.open(str(path)) as film:
         for frame in film.decode(video=0):
             times.append(frame.time)
-            pictures.append(frame.reformat(width=192, height=192, format="gray").to_ndarray()[where].astype(np.float32))
+            pictures.append(frame.reformat(width=192, height=192, format="gray").to_ndarray().astype(np.float32))
         film.seek(0)
         pieces = [(f.time, f.to_ndarray().mean(axis=0), f.sample_rate) for f in film.decode(audio=0)]
     rate = pieces[0][2]
@@ -143,7 +136,7 @@ def sync_of(
     lively = change.std(axis=0) >= np.quantile(change.std(axis=0), 0.98)  # the mouth: nothing else moves
     seen = np.linalg.svd(change[:, lively], full_matrices=False)[0][:, 0]  # its main way of changing, of either sign
     even = np.arange(times[0], times[-1], 0.005)
-    return pulses.delay(even, np.interp(even, times, seen), samples, rate, most)
+    return pulses.delay(even, np.interp(even, times, seen), samples, rate)
 
 
 RECORD = """async (seconds) => {
@@ -170,30 +163,30 @@ RECORD = """async (seconds) => {
 loudspeaker's delay; the recorder hears before the loudspeaker, and delays sound by a little of its own."""
 
 
-SPEAK = """async ([voice, seconds]) => {
+SPEAK = """async ([voice, seconds, [left, top, width, height]]) => {
     const { sound, frames } = viewer;
     await sound.wake();
-    const { context } = sound, bytes = Uint8Array.from(atob(voice), (c) => c.charCodeAt(0)), parts = [];
+    const { context } = sound, bytes = Uint8Array.from(atob(voice), (c) => c.charCodeAt(0)), seen = [];
     const buffer = await context.decodeAudioData(bytes.buffer), ear = context.createMediaStreamDestination();
     const spoken = new AudioBufferSourceNode(context, { buffer });
     spoken.connect(ear);
     navigator.mediaDevices.getUserMedia = async () => ear.stream.clone();
     document.getElementById("microphone").click();
     while (!viewer.talk.microphone) await new Promise((done) => setTimeout(done, 20));
-    const tracks = [...frames.canvas.captureStream().getVideoTracks(), ...ear.stream.getAudioTracks()];
-    const kind = { mimeType: "video/webm;codecs=vp8,opus", videoBitsPerSecond: 3e6 };
-    const recorder = new MediaRecorder(new MediaStream(tracks), kind);
-    recorder.ondataavailable = (e) => parts.push(e.data);
-    const ended = new Promise((done) => { recorder.onstop = done; });
-    recorder.start();
+    const look = () => frames.context.getImageData(left, top, width, height).data;
+    const before = frames.onShown;
+    let first = null;
+    frames.onShown = (shown) => {
+        const now = look();
+        first ??= now; // of the same size as those that follow, not the finer one of a page at rest
+        seen.push([performance.now(), now.reduce((sum, value, i) => sum + Math.abs(value - first[i]), 0) / now.length]);
+        before(shown);
+    };
+    const start = performance.now();
     spoken.start();
     await new Promise((done) => setTimeout(done, seconds * 1000));
-    recorder.stop();
-    await ended;
-    return new Promise((done) => {
-        const reader = new FileReader();
-        reader.onload = () => done(reader.result.split(",")[1]);
-        reader.readAsDataURL(new Blob(parts));
-    });
+    frames.onShown = before;
+    return seen.map(([time, value]) => [(time - start) / 1000, value]);
 }"""
-"""Speak a sound file into the page's microphone, and record what the page shows meanwhile beside what was spoken."""
+"""Speak a sound file into the page's microphone; gives the seconds of every picture that was shown meanwhile, and how
+much a part of it had changed."""

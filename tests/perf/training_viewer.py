@@ -1,21 +1,20 @@
-"""What watching costs a training: `python -m tests.perf.training_viewer WORKSPACE --json FILE [--rounds 8] [--steps 60]`.
+"""What watching costs a training: `python -m tests.perf.training_viewer WORKSPACE --json FILE [--rounds 8]`.
 
-Trains on a prepared workspace as `avatar train --viewer` does. Rounds alternate: in one somebody looks (a page that asks
-for the state every 2 s and drags without a pause, so that every answer is followed by the next question), in the next
-nobody does. The bar: a step takes at most 5 % longer while somebody looks (median of the ratios of neighbouring rounds).
-Nothing is written into the workspace. The machine's load is told: on a busy one the ratios scatter.
+Trains on a prepared workspace as `avatar train --viewer` does. Rounds alternate: in one somebody looks (a page that
+asks for the state every 2 s and drags without a pause, so that every answer is followed by the next question), in the
+next nobody does. The bar: a step takes at most 5 % longer while somebody looks (median of neighbouring rounds' ratios).
+Nothing is written into the workspace. The machine's load is told: on a busy one the ratios scatter, and
+`processor_more`, the same ratio of processor time, says more.
 """
 
 import argparse
 import json
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
-import threading
 import time
-import urllib.error
-import urllib.request
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,14 +29,34 @@ from avatar.viewer.training import TrainingWatch
 BAR = 0.05
 
 
+_DRAG = """
+import math, sys, time, urllib.error, urllib.request
+asked = 0.0
+while True:
+    if time.monotonic() - asked > 2.0:
+        asked = time.monotonic()
+        urllib.request.urlopen(sys.argv[1] + "state").read()
+    try:
+        side = 0.5 * math.sin(3 * time.monotonic())
+        urllib.request.urlopen(f"{sys.argv[1]}draft.jpg?yaw={side:.3f}").read()
+        print("picture", flush=True)
+    except urllib.error.HTTPError:
+        time.sleep(0.2)
+    time.sleep(0.06)
+"""
+"""What the page does while the mouse moves."""
+
+
 class Rounds:
-    """A sink between the training and its watch: times the rounds, and opens and shuts the eyes of the page."""
+    """A sink between the training and its watch: times the rounds, and opens and shuts the page."""
 
     def __init__(self, watch: TrainingWatch, rounds: int, steps: int) -> None:
         self.watch, self.rounds, self.steps = watch, rounds, steps
-        self.times: list[float] = []
-        self.looking, self.pictures = threading.Event(), 0
-        self._began, self._first = 0.0, -1
+        self.times: list[tuple[float, float]] = []
+        """Wall and processor seconds a step, of each round."""
+        self.address, self.pictures = "", 0
+        self._page: subprocess.Popen[str] | None = None
+        self._began, self._first = (0.0, 0.0), -1
 
     def __call__(self, event: Event) -> None:
         self.watch(event)
@@ -45,45 +64,39 @@ class Rounds:
             self._tick(event.step)
 
     def _tick(self, step: int) -> None:
-        now = time.perf_counter()
+        now = time.perf_counter(), time.process_time()
         if self._first < 0:  # the first steps tune threads and fill caches
             if step >= 2 * self.steps:
                 self._first, self._began = step, now
             return
         if step - self._first < self.steps:
             return
-        self.times.append((now - self._began) / (step - self._first))
-        self.looking.clear() if self.looking.is_set() else self.looking.set()
-        self.watch.draft._asked = time.monotonic() if self.looking.is_set() else -1e9
+        wall, spent = ((new - old) / (step - self._first) for new, old in zip(now, self._began, strict=True))
+        self.times.append((wall, spent))
+        self.shut() if self._page else self._open()
         if len(self.times) >= self.rounds:
             raise KeyboardInterrupt
-        self._first, self._began = step, time.perf_counter()
+        self._first, self._began = step, (time.perf_counter(), time.process_time())
 
+    def _open(self) -> None:
+        command = [sys.executable, "-c", _DRAG, self.address]
+        self._page = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        self.watch.draft._allowance.left = 0.0  # as after looking for long: nothing is saved up
 
-def drag(address: str, rounds: Rounds, done: threading.Event) -> None:
-    """What the page does while the mouse moves."""
-    asked = 0.0
-    while not done.is_set():
-        if not rounds.looking.wait(0.1):
-            continue
-        if time.monotonic() - asked > 2.0:
-            asked = time.monotonic()
-            urllib.request.urlopen(address + "state").read()
-        try:
-            side = 0.5 * np.sin(3 * time.monotonic())
-            urllib.request.urlopen(f"{address}draft.jpg?yaw={side:.3f}").read()
-            rounds.pictures += 1
-        except urllib.error.HTTPError:
-            time.sleep(0.2)
+    def shut(self) -> None:
+        """Nobody looks any more."""
+        if self._page is not None:
+            self._page.kill()
+            self.pictures += len(self._page.communicate()[0].splitlines())
+            self._page = None
+        self.watch.draft._asked = -1e9
 
 
 def measured(workspace: Path, named: str, rounds: int, steps: int) -> dict[str, Any]:
     """Seconds a step, of rounds nobody and somebody looks at in turn."""
-    watch, addresses, done = TrainingWatch(lambda event: None), [], threading.Event()
-    watch.open(0, addresses.append)
+    watch = TrainingWatch(lambda event: None)
     timed = Rounds(watch, rounds + 1, steps)
-    page = threading.Thread(target=drag, args=(addresses[0], timed, done), daemon=True)
-    page.start()
+    watch.open(0, lambda address: setattr(timed, "address", address))
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "workspace"
         copy.mkdir()
@@ -96,15 +109,17 @@ def measured(workspace: Path, named: str, rounds: int, steps: int) -> dict[str, 
         except KeyboardInterrupt:
             pass
         finally:
-            done.set()
+            timed.shut()
             watch.close()
-    times = np.array(timed.times[: rounds // 2 * 2]).reshape(-1, 2)  # without, with
-    ratios = times[:, 1] / times[:, 0] - 1
+    times = np.array(timed.times[: rounds // 2 * 2]).reshape(-1, 2, 2)  # without, with
+    more, ratios = times[:, 1, 1] / times[:, 0, 1] - 1, times[:, 1, 0] / times[:, 0, 0] - 1
+    times = times[..., 0]
     return {
         "step_ms_alone": round(1e3 * float(np.median(times[:, 0])), 2),
         "step_ms_watched": round(1e3 * float(np.median(times[:, 1])), 2),
         "slower": round(float(np.median(ratios)), 4),
         "slower_each": [round(float(r), 3) for r in ratios],
+        "processor_more": round(float(np.median(more)), 4),
         "pictures": timed.pictures,
         "pictures_a_second": round(timed.pictures / max(float(times[:, 1].sum()) * steps, 1e-9), 2),
         "load": round(os.getloadavg()[0], 2),

@@ -3,6 +3,8 @@
 import asyncio
 import json
 import struct
+import threading
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from avatar.drive.motion_io import write_motion
 from avatar.errors import InputError
+from avatar.events import Progress
 from avatar.face.arkit import INDEX
 from avatar.media import write_audio, write_image
 from avatar.viewer import app, desk
@@ -248,6 +251,34 @@ def test_the_film_that_the_avatar_was_made_of_plays_with_its_frames(tmp_path) ->
     served = tmp_path / "served"
     served.mkdir()
     serving(served, work, workspace=workspace)
+
+
+def test_a_long_film_keeps_no_other_page_waiting_and_ends_with_its_own(tmp_path, monkeypatch) -> None:
+    began, ended = threading.Event(), threading.Event()
+
+    def follow(desk, session, path, name, sink):
+        began.set()
+        try:
+            for i in range(2000):
+                sink(Progress(stage="live", done=i, total=2000))
+                time.sleep(0.01)
+        finally:
+            ended.set()
+
+    monkeypatch.setitem(desk.KINDS, ".mp4", desk.Kind(1000, follow, is_slow=True))
+
+    async def work(client, server) -> None:
+        busy, other = await opened(client), await opened(client)
+        sending = asyncio.ensure_future(upload(client, busy, "a.mp4", b"film"))
+        await asyncio.to_thread(began.wait, 5)
+        write_motion(pulses.motion(1.0), tmp_path / "m.npz")
+        assert not await upload(client, other, "m.npz", (tmp_path / "m.npz").read_bytes())
+        assert not ended.is_set()
+        await busy.socket.close()
+        assert await asyncio.to_thread(ended.wait, 5)
+        sending.cancel()
+
+    serving(tmp_path, work)
 
 
 def test_addresses_beyond_this_machine_need_share(tmp_path) -> None:

@@ -14,7 +14,7 @@ from avatar.viewer.engine import Engine, Pace
 from avatar.viewer.painter import Painter
 from avatar.viewer.performance import Performance, restyled
 from avatar.viewer.protocol import Clock, Picture, unpacked
-from avatar.viewer.recording import Recording, film, sound_of, whole
+from avatar.viewer.recording import Recording, film, sound_of, suffix_of, whole
 from avatar.viewer.session import AHEAD, IN_FLIGHT, NEVER, STILL, Order, Session
 from avatar.viewer.view import Look, View, Viewpoint
 from tests.contract import pulses, toy
@@ -193,6 +193,28 @@ def test_a_recording_holds_pause_jump_and_change_in_sync(tmp_path) -> None:
     assert len(clip.frames) == 35 and clip.audio is not None
     first, last = clip.frames[2].astype(int), clip.frames[34].astype(int)
     assert np.abs(last[3, 3] - [0, 255, 0]).max() < 30 < np.abs(first[3, 3] - [0, 255, 0]).max()
+
+
+def test_a_film_with_a_transparent_background_keeps_it_where_it_was(tmp_path) -> None:
+    import av
+
+    painter, client = Painter(toy.avatar(64, 800)), session()
+    start, end = whole(talking(1.0), View(look=Look(background="transparent")))
+    moments = [start, replace(start, at=0.6, view=View(look=Look(background="#00ff00"))), end]
+    moments[1] = replace(moments[1], clock=replace(start.clock, seconds=0.6))
+    assert suffix_of(moments) == ".webm" and suffix_of(whole(talking(1.0), View())) == ".mp4"
+    out = tmp_path / "film.webm"
+    for _ in film(moments, client, painter, out, lambda done, total: None):
+        pass
+    with av.open(str(out)) as container:
+        assert container.streams.audio
+        codec = av.CodecContext.create("libvpx-vp9", "r")  # the decoder that knows alpha
+        stream = container.streams.video[0]
+        packets = list(container.demux(stream))
+        frames = [f.to_ndarray(format="rgba") for p in packets for f in (codec.decode(p) if p.size else codec.decode())]
+    assert len(frames) == 25
+    assert frames[3][2, 2, 3] < 10 and frames[3][30, 32, 3] > 240
+    assert frames[20][2, 2, 3] > 240 and np.abs(frames[20][2, 2, :3].astype(int) - [0, 255, 0]).max() < 40
 
 
 def test_a_film_of_a_whole_performance_lasts_as_long_as_it() -> None:

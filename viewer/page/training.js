@@ -34,6 +34,7 @@ async function show() {
       }
     } catch { wanted = shown; return; }
     shown = asked;
+    await new Promise((done) => setTimeout(done, 60)); // some ten a second are enough
   }
 }
 
