@@ -170,7 +170,7 @@ def test_background_and_layers_change_the_picture(page, screenshot) -> None:
     page.select_option("#style", "calm")
     page.keyboard.press("Control+z")
     assert page.input_value("#style") == "own" and page.input_value("#drawing") == "picture"
-    for _ in range(5):
+    for _ in range(6):
         page.click("#undo")
     assert page.input_value("#background") == "plate"
     page.click("#redo")
