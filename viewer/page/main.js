@@ -17,6 +17,7 @@ const link = new Link((message) => answers[message.type]?.(message), (data) => f
   sound.stop();
   talk.hush();
   recording(false);
+  refresh();
 });
 const sound = new Sound(link, () => refresh());
 const frames = new Frames($("picture"), link, sound);
@@ -70,7 +71,7 @@ function open() {
   $("facts").textContent = Object.entries(facts.facts).map(([k, v]) => `${k}: ${v}`).join(", ");
   refresh();
   frames.resize(facts.size);
-  $("picture").style.aspectRatio = `${facts.size[1]} / ${facts.size[0]}`;
+  $("frame").style.aspectRatio = `${facts.size[1]} / ${facts.size[0]}`;
 }
 
 async function play() {
@@ -94,6 +95,7 @@ function refresh() {
   $("redo").disabled = !state.future.length;
   const w = state.want;
   $("lens").value = w.lens;
+  $("lenses").textContent = `${Math.exp(w.lens).toFixed(2)}×`;
   $("drawing").value = w.look.drawing;
   $("shade").checked = w.look.shade;
   document.querySelectorAll("[data-part]").forEach((box) => { box.checked = !w.look.hidden.includes(box.dataset.part); });
