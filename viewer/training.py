@@ -1,6 +1,7 @@
 """Watching a training in the browser: its curves and its newest pictures. A listener; the training does not know it."""
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -42,6 +43,7 @@ class TrainingWatch:
     _picture: bytes = b""
     _loop: asyncio.AbstractEventLoop | None = None
     _thread: threading.Thread | None = None
+    _runner: "web.AppRunner | None" = None
     _painters: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "draft"))
 
     def __call__(self, event: Event) -> None:
@@ -75,18 +77,21 @@ class TrainingWatch:
         """
         check_installed()
         self._loop = asyncio.new_event_loop()
-        try:
-            bound = self._loop.run_until_complete(self._start(port))
-        except OSError as error:
-            self._loop.close()
-            raise InputError(f"port {port} cannot be used ({error.strerror or error}); choose another") from None
         self._thread = threading.Thread(target=self._loop.run_forever, name="training-watch", daemon=True)
-        self._thread.start()
+        self._thread.start()  # the caller may have a loop of its own, as a notebook has
+        try:
+            bound = asyncio.run_coroutine_threadsafe(self._start(port), self._loop).result()
+        except OSError as error:
+            self.close()
+            raise InputError(f"port {port} cannot be used ({error.strerror or error}); choose another") from None
         ready(f"http://{LOCAL[0]}:{bound}/")
 
     def close(self) -> None:
         """Stop serving."""
         assert self._loop is not None and self._thread is not None
+        if self._runner is not None:
+            with contextlib.suppress(TimeoutError):  # a page that does not let go is not waited for
+                asyncio.run_coroutine_threadsafe(self._runner.cleanup(), self._loop).result(timeout=3)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(timeout=5)
         self._painters.shutdown(cancel_futures=True)
@@ -100,7 +105,7 @@ class TrainingWatch:
         app.router.add_get("/picture.jpg", self._newest)
         app.router.add_get("/draft.jpg", self._draw)
         app.router.add_static("/page/", _PAGE)
-        runner = web.AppRunner(app, access_log=None)
+        self._runner = runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
         await runner.setup()
         await web.TCPSite(runner, LOCAL[0], port).start()
         return runner.addresses[0][1]

@@ -20,9 +20,11 @@ from browser import RECORD, SPEAK, Viewer, browser, chromium, drop, opened, pixe
 from avatar.config import to_dict
 from avatar.core import AudioTrack
 from avatar.drive.motion_io import write_motion
+from avatar.events import Draft, Metric, Progress
 from avatar.media import open_clip, read_audio, write_audio
 from avatar.speech import voices
 from avatar.speech.style import SpeechStyle
+from avatar.viewer.training import TrainingWatch
 from tests.contract import pulses, toy
 
 if chromium() is None:
@@ -283,3 +285,32 @@ def test_the_page_says_when_the_server_is_gone_and_comes_back(page, viewer, fold
     page.wait_for_function("viewer.sound.length > 0")  # it gave the motion again by itself
     page.evaluate("viewer.sound.stop()")
     settled(page)
+
+
+def test_a_training_shows_its_avatar_from_the_side_that_is_dragged_to(chrome) -> None:
+    watch, addresses, avatar = TrainingWatch(lambda event: None), [], toy.avatar(128, 600)
+    watch.open(0, addresses.append)
+    look = "document.getElementById('draft').getContext('2d').getImageData(0, 0, 128, 128).data"
+    page = chrome.new_page(viewport={"width": 1280, "height": 800}, bypass_csp=True)
+    try:
+        page.goto(addresses[0])
+        watch(Progress(stage="train", done=50, total=200, unit="steps"))
+        for step in range(0, 75, 25):
+            watch(Metric(stage="train", name="loss", value=1 / (step + 1), step=step))
+        watch.draft.look()
+        watch(Draft(stage="train", step=50, copy=lambda: avatar))
+        page.wait_for_selector("#now:visible")
+        page.wait_for_function("document.getElementById('draft').width === 128")
+        page.evaluate(f"front = {look}; 0")
+        box = page.locator("#draft").bounding_box()
+        page.mouse.move(box["x"] + 60, box["y"] + 60)
+        page.mouse.down()
+        page.mouse.move(box["x"] + 200, box["y"] + 60, steps=3)
+        page.mouse.up()
+        page.wait_for_function(f"{look}.reduce((sum, v, i) => sum + Math.abs(v - front[i]), 0) > 3 * front.length")
+        assert "step 50 of 200" in page.locator("#steps").text_content()
+        assert page.locator("[data-curve=loss] canvas").is_visible()
+    finally:
+        watch.close()
+    page.wait_for_selector("#gone:visible")
+    page.close()

@@ -66,7 +66,7 @@ async function ask() {
     if (total) { Object.assign($("done"), { value: done, max: total }); $("steps").textContent = `step ${done} of ${total}`; }
     for (const [name, points] of Object.entries(found.curves)) if (points.length) draw(name, points);
     if (found.draft !== step) { step = found.draft; want(true); }
-    if (found.pictures !== pictures) { pictures = found.pictures; $("newest").hidden = false; $("picture").src = `picture.jpg?${pictures}`; }
+    if (found.pictures !== pictures) { pictures = found.pictures; $("newest").hidden = false; $("pair").src = `picture.jpg?${pictures}`; }
   } catch { $("gone").hidden = false; }
   setTimeout(ask, document.hidden ? 10000 : 2000); // a page that nobody sees costs the training nothing
 }
