@@ -63,7 +63,7 @@ class Ear:
         if motion is None:
             return False
         now = limited(motion.select(slice(len(motion) - 1, len(motion))), torch.tensor(way.ceiling))
-        return self._perform(Performance(name="the microphone", motion=now))
+        return self._perform(Performance(name="the microphone", motion=now, is_live=True))
 
     def _perform(self, performance: Performance | None) -> bool:
         with self._lock:

@@ -50,6 +50,8 @@ class Performance:
     """What was heard in the sound; None where the motion does not come of it."""
     is_source: bool = False
     """Frame i is frame i of the film that the avatar was made of."""
+    is_live: bool = False
+    """A moment of something that goes on: the next one follows soon."""
 
     @property
     def seconds(self) -> float:

@@ -125,6 +125,9 @@ def test_dragging_orbits_and_a_key_brings_the_front_back(page, screenshot) -> No
     page.keyboard.press("0")
     settled(page)
     assert moved(front, pixels(page)).mean() < 0.2
+    page.keyboard.press("Shift+ArrowRight")
+    assert page.evaluate("viewer.state.want.viewpoint.pan[0]") > 0.01
+    page.keyboard.press("Control+z")
     page.keyboard.press("Control+z")
     settled(page)
     assert page.evaluate("viewer.state.want.viewpoint.yaw") > 0.2

@@ -154,6 +154,21 @@ def test_an_engine_draws_for_all_clients_beside_one_that_takes_nothing() -> None
     assert got["a"] == sorted(got["a"])
 
 
+@pytest.mark.parametrize("is_live", [False, True])
+def test_a_mouth_that_follows_a_microphone_is_drawn_as_large_as_one_that_talks(is_live) -> None:
+    sizes: list[int] = []
+    engine = Engine(Painter(toy.avatar(512, 400)))
+    engine._pace.seconds = 9.0  # a slow machine
+    client = Session(name="x", deliver=lambda data: sizes.append(unpacked(data)[1].size[0]), tell=lambda text: None)
+    client.perform(replace(talking(), is_live=is_live), time.monotonic())
+    engine.add(client)
+    deadline = time.monotonic() + 5
+    while not sizes and time.monotonic() < deadline:
+        time.sleep(0.01)
+    engine.close()
+    assert sizes[0] == (384 if is_live else 256)
+
+
 def test_a_broken_wish_is_told_and_not_repeated() -> None:
     told: list[str] = []
     engine = Engine(Painter(toy.avatar(64, 400)))
