@@ -13,7 +13,7 @@ from avatar.media.audio import SoundStream
 from avatar.models.avatar_model import AvatarModel
 from avatar.speech.features import RATE
 from avatar.speech.live_motion import LiveMotion
-from avatar.viewer.performance import LONGEST, STYLES, Performance
+from avatar.viewer.performance import LONGEST, SOUND_RATE, STYLES, Performance, Voice
 from avatar.viewer.posing import at_rest
 from avatar.viewer.session import Session
 
@@ -30,7 +30,7 @@ class Ear:
     def __init__(self, avatar: AvatarModel, session: Session) -> None:
         self._avatar, self._session = avatar, session
         self._style = speech_style(avatar)
-        self._stream = SoundStream(RATE)
+        self._stream, self._kept, self._voice = SoundStream(RATE), SoundStream(SOUND_RATE), Voice()
         self._motion: LiveMotion | None = None
         self._waiting: list[AudioTrack] = []
         self._lock = threading.Lock()
@@ -59,11 +59,14 @@ class Ear:
             return False
         self._motion = self._motion or LiveMotion(self._style, self._avatar.meta.fps)
         way = self._motion.style = STYLES[self._session.style](self._style)
+        self._voice.add(np.concatenate([self._kept.push(piece) for piece in pieces]))
         motion = self._motion.push(np.concatenate([self._stream.push(piece) for piece in pieces]))
         if motion is None:
             return False
         now = limited(motion.select(slice(len(motion) - 1, len(motion))), torch.tensor(way.ceiling))
-        return self._perform(Performance(name="the microphone", motion=now, is_live=True))
+        return self._perform(
+            Performance(name="the microphone", motion=now, voice=self._voice, voice_at=self._motion.seconds)
+        )
 
     def _perform(self, performance: Performance | None) -> bool:
         with self._lock:

@@ -165,7 +165,7 @@ class Engine:
         session.finished(order, picture)
 
     def _chosen_height(self, order: Order) -> int:
-        if order.performance is not None and (order.timed or order.performance.is_live):
+        if order.performance is not None and (order.timed or order.performance.voice):
             talking = max(sum(s.performance is not None for s in self._sessions), 1)
             budget = _BUSY / (talking * order.performance.motion.fps)
             return self._pace.fitting(budget, SMALLEST_TALKING if talking < 3 else SMALLEST)

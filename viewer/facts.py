@@ -7,8 +7,8 @@ from avatar.drive.sources import speech_style
 from avatar.face.arkit import MIRROR, NAMES
 from avatar.media import Workspace
 from avatar.models.avatar_model import AvatarModel
-from avatar.viewer import desk, recording
-from avatar.viewer.performance import LONGEST, STYLES
+from avatar.viewer import desk
+from avatar.viewer.performance import LONGEST, LONGEST_RECORDING, STYLES
 from avatar.viewer.protocol import LONGEST_TEXT, said
 
 GROUPS: dict[str, tuple[str, ...]] = {
@@ -69,7 +69,7 @@ def hello(avatar: AvatarModel, workspace: Workspace | None, name: str) -> str:
         "poses": {pose: _coefficients(parts) for pose, parts in POSES.items()},
         "styles": list(STYLES),
         "takes": sorted(desk.KINDS),
-        "longest": {"sound": LONGEST, "text": LONGEST_TEXT, "recording": recording.LONGEST},
+        "longest": {"sound": LONGEST, "text": LONGEST_TEXT, "recording": LONGEST_RECORDING},
         "reads": importlib.util.find_spec("espeakng_loader") is not None,
         "hears": importlib.util.find_spec("pocketsphinx") is not None,
         "follows": importlib.util.find_spec("mediapipe") is not None,

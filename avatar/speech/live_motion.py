@@ -60,6 +60,11 @@ class LiveMotion:
         self._rows, self._dropped = self._rows[gone:], self._dropped + gone
         return motion
 
+    @property
+    def seconds(self) -> float:
+        """The moment of the newest frame."""
+        return (self._told - 1) / self._fps
+
     def _moment(self, frame: int) -> tuple[np.ndarray, float, float, float]:
         """Articulators, the two contacts, and how free the mouth is to move."""
         centre = round(frame / self._fps * 100) - self._dropped
