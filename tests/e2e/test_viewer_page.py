@@ -240,12 +240,20 @@ def test_lips_move_while_one_speaks_and_then_it_is_said_again(page, folder) -> N
         said[first : first + len(spoken.samples)] += spoken.samples[: len(said) - first]
     write_audio(folder / "spoken.wav", AudioTrack(samples=said, rate=spoken.rate))
     voice = base64.b64encode((folder / "spoken.wav").read_bytes()).decode()
+    page.evaluate("viewer.sound.wake()")
+    page.click("#record")
     seen = np.array(page.evaluate(SPEAK, [voice, SECONDS + 0.3, [150, 200, 84, 90]]))
     wide = seen[:, 1] > 0.3 * seen[:, 1].max()
     for start, following in zip(starts, [*starts[1:], SECONDS], strict=True):
         opened_at = seen[wide & (seen[:, 0] > start), 0].min()
         assert 0.1 < opened_at - start < 0.6
         assert not wide[(seen[:, 0] > opened_at) & (seen[:, 0] < following + 0.1)].all(), "it shuts again"
+    with page.expect_download() as download:
+        page.click("#record")
+    path = folder / "spoken.mp4"
+    download.value.save_as(path)
+    late, agreement = sync_of(path)
+    assert abs(late) < 0.060 and agreement > 0.6, "the film has the voice, and its lips with it"
     page.click("#microphone")
     page.wait_for_function("viewer.sound.playing && viewer.sound.heard() > 0.2")
 
