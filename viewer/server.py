@@ -69,9 +69,10 @@ class Server:
         sender = asyncio.create_task(client.send_all(socket))
         try:
             async for message in socket:
-                client.take_in(heard(message.data)) if message.type is WSMsgType.BINARY else client.receive(
-                    understood(message.data)
-                )
+                if message.type is WSMsgType.BINARY:
+                    client.take_in(heard(message.data))
+                else:
+                    client.receive(understood(message.data))
         except InputError as error:
             with contextlib.suppress(ConnectionError):
                 await socket.send_str(said("error", message=str(error)))
