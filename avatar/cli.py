@@ -85,7 +85,7 @@ class Train:
     recipe: Recipe = "gaussian/base"
     """base takes minutes, fast less, smoke only shows that everything works."""
     viewer: bool = False
-    """Show the curves and the newest pictures in the browser while it learns."""
+    """Show the curves and the avatar, from any side, in the browser while it learns."""
 
     def run(self, console: Console) -> None:
         from avatar.build import train_workspace

@@ -5,7 +5,7 @@ import time
 
 from tqdm import tqdm
 
-from avatar.events import Done, Event, Metric, Notice, Preview, Progress
+from avatar.events import Done, Draft, Event, Metric, Notice, Preview, Progress
 
 
 class Console:
@@ -28,7 +28,7 @@ class Console:
         elif isinstance(event, Done):
             self._done(event)
         else:
-            assert isinstance(event, Preview)
+            assert isinstance(event, Preview | Draft)
 
     def close(self) -> None:
         """Leave the terminal clean."""

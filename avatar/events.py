@@ -37,6 +37,16 @@ class Preview:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Draft:
+    """The result as it is now, between two steps; only who wants it pays for it."""
+
+    stage: str
+    step: int
+    copy: Callable[[], Any]
+    """Gives an avatar that changes no more. To be called, if at all, before the listener returns."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Notice:
     """Something the user should know but that does not stop the work; said once."""
 
@@ -55,7 +65,7 @@ class Done:
     """True when everything was up to date and nothing ran."""
 
 
-Event: TypeAlias = Progress | Metric | Preview | Notice | Done
+Event: TypeAlias = Progress | Metric | Preview | Draft | Notice | Done
 Sink: TypeAlias = Callable[[Event], None]
 
 

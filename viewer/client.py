@@ -10,12 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from avatar.core import AudioTrack
 from avatar.errors import InputError
 from avatar.events import Event, Notice, Progress
 from avatar.media import Workspace, write_audio
 from avatar.models.avatar_model import AvatarModel
 from avatar.viewer import protocol, recording
-from avatar.viewer.desk import Desk
+from avatar.viewer.desk import Desk, kind_of
+from avatar.viewer.ear import Ear
 from avatar.viewer.engine import Engine
 from avatar.viewer.facts import hello
 from avatar.viewer.performance import STYLES, of_source, of_text, restyled
@@ -41,10 +43,15 @@ class Room:
     workspace: Workspace | None = None
     """Of the film that the avatar was made of, if it lies beside it."""
     workers: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "viewer-desk"))
+    watchers: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "viewer-films"))
+    """For what takes minutes and must not keep a short sound of somebody else waiting: following a film's face."""
+    ears: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "viewer-ears"))
+    """For microphones, which take a few hundredths of the time that they are open."""
 
     def close(self) -> None:
         """Stop everything."""
-        self.workers.shutdown(wait=False, cancel_futures=True)
+        for pool in (self.workers, self.watchers, self.ears):
+            pool.shutdown(wait=False, cancel_futures=True)
         self.engine.close()
 
 
@@ -61,6 +68,7 @@ class Client:
     """What the page may download, by name."""
     _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
     _recording: recording.Recording | None = None
+    _ear: Ear | None = None
     _jobs: int = 0
     _sounds: int = 0
     _films: int = 0
@@ -91,7 +99,7 @@ class Client:
 
     def close(self) -> None:
         """Everything that was done for the page ends."""
-        self._closed = True
+        self._closed, self._ear = True, None
         self.room.engine.remove(self.session)
         self.files.clear()
 
@@ -160,6 +168,28 @@ class Client:
             moments, self._recording = self._recording.stop(now), None
             self._write_film(moments)
 
+    def _microphone(self, microphone: protocol.Microphone) -> None:
+        ear, self._ear = self._ear, None
+        if ear is not None:
+            ear.close()
+        if microphone.on:
+            self._ear = Ear(self.room.avatar, self.session)
+
+    def take_in(self, sound: AudioTrack) -> None:
+        """The next piece of the microphone's sound; what comes while no microphone is open is not listened to."""
+        ear = self._ear
+
+        def work() -> None:
+            try:
+                if ear is not None and ear.work():
+                    self.room.engine.wake()
+            except InputError as error:
+                self._ear = None
+                self.session.tell(said("error", message=str(error)))
+
+        if ear is not None and ear.hear(sound):
+            self.room.ears.submit(work)
+
     def _film(self, message: protocol.Film) -> None:
         performance = self.session.performance
         if performance is None:
@@ -169,7 +199,7 @@ class Client:
 
     def _write_film(self, moments: list) -> None:
         self._films += 1
-        name = f"avatar_{self._films}.mp4"
+        name = f"avatar_{self._films}{recording.suffix_of(moments)}"
         path = self.folder / name
 
         def report(done: int, total: int) -> None:
@@ -180,6 +210,9 @@ class Client:
             painter = self.room.engine.painter
             yield from recording.film(moments, self.session, painter, path, report)
             self.files[name] = path
+            if path.suffix == ".webm":
+                words = "saved as .webm: it keeps the transparent background, which an mp4 cannot hold"
+                self.session.tell(said("notice", message=words))
             self.session.tell(said("film", name=name, url=f"{self.name}/file/{name}"))
 
         self.room.engine.film(self.session, steps())
@@ -199,7 +232,7 @@ class Client:
             if self.session.performance is not before:
                 self._announce()
 
-        await self._queued(work)
+        await self._queued(work, self.room.watchers if kind_of(name).is_slow else self.room.workers)
         self.room.engine.wake()
 
     def _order(self, work: Callable[[], None]) -> None:
@@ -209,18 +242,18 @@ class Client:
 
     async def _told(self, work: Callable[[], None]) -> None:
         try:
-            await self._queued(work)
+            await self._queued(work, self.room.workers)
         except InputError as error:
             self.session.tell(said("error", message=str(error)))
         self.room.engine.wake()
 
-    async def _queued(self, work: Callable[[], None]) -> None:
+    async def _queued(self, work: Callable[[], None], pool: ThreadPoolExecutor) -> None:
         if self._jobs >= _MOST_JOBS:
             raise InputError("still busy with what came before; wait a moment and try again")
         self._jobs += 1
         self.session.tell(said("busy", on=True))
         try:
-            await self._loop.run_in_executor(self.room.workers, lambda: None if self._closed else work())
+            await self._loop.run_in_executor(pool, lambda: None if self._closed else work())
         finally:
             self._jobs -= 1
             if not self._jobs:
@@ -252,6 +285,8 @@ class Client:
         )
 
     def _listen(self, event: Event) -> None:
+        if self._closed:
+            raise InputError("the page is closed")  # ends what was begun for it
         for kind, words in _EVENTS.items():
             if type(event) is kind:
                 self.session.tell(words(event))
@@ -268,5 +303,5 @@ _EVENTS: dict[type, Callable[..., str]] = {
 _ANSWERS: dict[type, Callable[..., None]] = {
     View: Client._see, protocol.Clock: Client._hear, protocol.Shown: Client._shown, protocol.Say: Client._say,
     protocol.Style: Client._style, protocol.Replay: Client._replay, protocol.Record: Client._record,
-    protocol.Film: Client._film,
+    protocol.Film: Client._film, protocol.Microphone: Client._microphone,
 }  # fmt: skip

@@ -24,6 +24,8 @@ class Kind:
     largest: int
     """Bytes."""
     take: Callable[["Desk", Session, Path, str, Sink], None]
+    is_slow: bool = False
+    """Takes longer than it lasts: nobody else's short sound should wait for it."""
 
 
 class Desk:
@@ -117,6 +119,6 @@ def _check_unpacked(path: Path, name: str) -> None:
 KINDS: dict[str, Kind] = {
     **dict.fromkeys((".wav", ".mp3", ".m4a", ".aac", ".ogg", ".opus", ".flac", ".weba"), Kind(64 * _MB, _voice)),
     **dict.fromkeys((".csv", ".npz", ".safetensors", ".glb"), Kind(64 * _MB, _motion)),
-    **dict.fromkeys((".mp4", ".mov", ".mkv", ".webm", ".m4v"), Kind(256 * _MB, _film)),
+    **dict.fromkeys((".mp4", ".mov", ".mkv", ".webm", ".m4v"), Kind(256 * _MB, _film, is_slow=True)),
     **dict.fromkeys((".png", ".jpg", ".jpeg", ".webp"), Kind(32 * _MB, _picture)),
 }

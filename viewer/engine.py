@@ -165,9 +165,8 @@ class Engine:
         session.finished(order, picture)
 
     def _chosen_height(self, order: Order) -> int:
-        if order.timed:
+        if order.performance is not None and (order.timed or order.performance.voice):
             talking = max(sum(s.performance is not None for s in self._sessions), 1)
-            assert order.performance is not None
             budget = _BUSY / (talking * order.performance.motion.fps)
             return self._pace.fitting(budget, SMALLEST_TALKING if talking < 3 else SMALLEST)
         return self._height if order.wants_full else self._pace.fitting(_QUICK, SMALLEST)

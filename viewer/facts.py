@@ -7,8 +7,8 @@ from avatar.drive.sources import speech_style
 from avatar.face.arkit import MIRROR, NAMES
 from avatar.media import Workspace
 from avatar.models.avatar_model import AvatarModel
-from avatar.viewer import desk, recording
-from avatar.viewer.performance import LONGEST, STYLES
+from avatar.viewer import desk
+from avatar.viewer.performance import LONGEST, LONGEST_RECORDING, STYLES
 from avatar.viewer.protocol import LONGEST_TEXT, said
 
 GROUPS: dict[str, tuple[str, ...]] = {
@@ -33,6 +33,24 @@ EMOTIONS: dict[str, dict[str, float]] = {
 """Around the wheel, pleasant and awake first. After the action units of EMFACS (Friesen and Ekman 1983), in ARKit's
 actions; a name without its side stands for both."""
 
+POSES: dict[str, dict[str, float]] = {
+    "neutral": {},
+    "smile": {"mouthSmile": 0.7, "cheekSquint": 0.3},
+    "laugh": {"mouthSmile": 0.9, "jawOpen": 0.25, "cheekSquint": 0.6, "mouthUpperUp": 0.3, "eyeSquint": 0.4},
+    "wink": {"eyeBlinkLeft": 1.0, "mouthSmileLeft": 0.4, "cheekSquintLeft": 0.5},
+    "kiss": {"mouthPucker": 0.9, "mouthFunnel": 0.2},
+    "ah": {"jawOpen": 0.6},
+    "oh": {"jawOpen": 0.3, "mouthFunnel": 0.6},
+    "oo": {"jawOpen": 0.08, "mouthFunnel": 0.3, "mouthPucker": 0.8},
+    "ee": {"jawOpen": 0.1, "mouthSmile": 0.4, "mouthStretch": 0.5},
+    "eyes shut": {"eyeBlink": 1.0},
+    "raised brows": {"browInnerUp": 0.8, "browOuterUp": 0.8},
+    "frown": {"browDown": 0.8, "mouthFrown": 0.6},
+    "puffed cheeks": {"cheekPuff": 0.8},
+    "tongue out": {"jawOpen": 0.4, "tongueOut": 0.8},
+}
+"""Faces to begin with, written as `EMOTIONS`."""
+
 
 def hello(avatar: AvatarModel, workspace: Workspace | None, name: str) -> str:
     """The first message."""
@@ -48,9 +66,10 @@ def hello(avatar: AvatarModel, workspace: Workspace | None, name: str) -> str:
         "rest": [round(value, 4) for value in meta.expression],
         "ceiling": [round(value, 4) for value in speech_style(avatar).ceiling],
         "emotions": {emotion: _coefficients(parts) for emotion, parts in EMOTIONS.items()},
+        "poses": {pose: _coefficients(parts) for pose, parts in POSES.items()},
         "styles": list(STYLES),
         "takes": sorted(desk.KINDS),
-        "longest": {"sound": LONGEST, "text": LONGEST_TEXT, "recording": recording.LONGEST},
+        "longest": {"sound": LONGEST, "text": LONGEST_TEXT, "recording": LONGEST_RECORDING},
         "reads": importlib.util.find_spec("espeakng_loader") is not None,
         "hears": importlib.util.find_spec("pocketsphinx") is not None,
         "follows": importlib.util.find_spec("mediapipe") is not None,

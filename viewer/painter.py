@@ -38,7 +38,8 @@ _KEPT_BACKGROUNDS = 24
 class Drawn:
     """A finished picture."""
 
-    pixels: UInt8[np.ndarray, "h w 3"]
+    pixels: UInt8[np.ndarray, "h w c"]
+    """sRGB; of a cut-out with straight opacity as fourth channel."""
     unseen: float
     """See `posing.Seen`."""
 
@@ -78,14 +79,32 @@ class Painter:
         Raises:
             InputError: if the background is none, or the drawing needs Gaussians and the avatar has none.
         """
-        request = RenderRequest(camera=camera, motion=motion)
         with torch.no_grad():
-            out = _DRAWINGS[look.drawing](self, request, look)
-            unseen = self.seen.unseen(camera, motion)
-            rgb = _greyed(out, unseen) if look.shade and unseen > 0 else out.rgb
-            rgb = over(rgb, out.alpha, self.background(look.background, camera, picture))
+            out, unseen = self._person(camera, motion, look)
+            rgb = over(out.rgb, out.alpha, self.background(look.background, camera, picture))
             pixels = (rgb.clamp(0, 1) * 255).round().to(torch.uint8).numpy()
         return Drawn(pixels=pixels, unseen=unseen)
+
+    def cut_out(
+        self, camera: Camera, motion: MotionFrame, look: Look, picture: UInt8[np.ndarray, "a b 3"] | None
+    ) -> Drawn:
+        """As `paint`, with opacity: none where the background is transparent; over any other the picture is whole."""
+        if look.background != _CLEAR:
+            whole = self.paint(camera, motion, look, picture)
+            alpha = np.full((*whole.pixels.shape[:2], 1), 255, np.uint8)
+            return replace(whole, pixels=np.concatenate([whole.pixels, alpha], axis=2))
+        with torch.no_grad():
+            out, unseen = self._person(camera, motion, look)
+            straight = out.rgb / out.alpha[..., None].clamp_min(1e-3)
+            pixels = torch.cat([straight, out.alpha[..., None]], -1)
+            drawn = (pixels.clamp(0, 1) * 255).round().to(torch.uint8).numpy()
+        return Drawn(pixels=drawn, unseen=unseen)
+
+    def _person(self, camera: Camera, motion: MotionFrame, look: Look) -> tuple[RenderOutput, float]:
+        """Before any background, grey as far as the view was never filmed; and how far that is."""
+        out = _DRAWINGS[look.drawing](self, RenderRequest(camera=camera, motion=motion), look)
+        unseen = self.seen.unseen(camera, motion)
+        return (replace(out, rgb=_greyed(out, unseen)) if look.shade and unseen > 0 else out), unseen
 
     def background(
         self, name: str, camera: Camera, picture: UInt8[np.ndarray, "a b 3"] | None
@@ -212,4 +231,5 @@ def _plain(painter: Painter, name: str, camera: Camera, picture: np.ndarray | No
     return pixels
 
 
-_BACKGROUNDS = {"plate": _plate, "transparent": _chequered, "picture": _uploaded}
+_CLEAR = "transparent"
+_BACKGROUNDS = {"plate": _plate, _CLEAR: _chequered, "picture": _uploaded}

@@ -1,10 +1,14 @@
 """What an avatar performs: a sound with the motion that was made of it, or a recorded motion. All of it is relative."""
 
+import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
+from jaxtyping import Float
 
 from avatar.core import AudioTrack, MotionSequence
 from avatar.drive.retarget import limited, relative
@@ -22,6 +26,8 @@ from avatar.speech.voices import EspeakVoice
 
 LONGEST = 300.0
 """Seconds of a performance."""
+LONGEST_RECORDING = 180.0
+"""Seconds of what the record button keeps."""
 SOUND_RATE = 48_000
 
 STYLES: dict[str, Callable[[SpeechStyle], SpeechStyle]] = {
@@ -38,6 +44,31 @@ STYLES: dict[str, Callable[[SpeechStyle], SpeechStyle]] = {
 """Ways of speaking, made of the person's own."""
 
 
+class Voice:
+    """What a microphone heard, at `SOUND_RATE`; what is older than any recording may be is forgotten."""
+
+    def __init__(self) -> None:
+        self._pieces: deque[np.ndarray] = deque()
+        self._kept = self._forgotten = 0
+        self._lock = threading.Lock()
+
+    def add(self, samples: Float[np.ndarray, "s"]) -> None:
+        """The next samples."""
+        with self._lock:
+            self._pieces.append((samples.clip(-1, 1) * 32767).astype(np.int16))
+            self._kept += len(samples)
+            while self._kept - len(self._pieces[0]) > LONGEST_RECORDING * SOUND_RATE:
+                gone = len(self._pieces.popleft())
+                self._kept, self._forgotten = self._kept - gone, self._forgotten + gone
+
+    def between(self, start: float, end: float) -> AudioTrack:
+        """From `start` to `end` in seconds; what is not there (any more) is silence."""
+        with self._lock:
+            pieces, before = [np.zeros(0, np.int16), *self._pieces], self._forgotten / SOUND_RATE
+        samples = np.concatenate(pieces).astype(np.float32) / 32767
+        return AudioTrack(samples=samples, rate=SOUND_RATE).between(start - before, end - before)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Performance:
     """Something to play."""
@@ -50,6 +81,10 @@ class Performance:
     """What was heard in the sound; None where the motion does not come of it."""
     is_source: bool = False
     """Frame i is frame i of the film that the avatar was made of."""
+    voice: "Voice | None" = None
+    """Who moves the lips at this moment, while it speaks; `motion` is this one moment then."""
+    voice_at: float = 0.0
+    """The moment, in seconds of the voice."""
 
     @property
     def seconds(self) -> float:

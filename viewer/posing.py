@@ -55,7 +55,7 @@ def posed(avatar: AvatarModel, driven: MotionSequence, pose: Pose, camera: Camer
     """One relative frame with the pose on top, on the avatar's rest; the expression is in [0, 1]."""
     turn = _turn(pose.head)
     T = driven.T_world_head.clone()
-    T[:, :3, :3] = T[:, :3, :3] @ turn
+    T[:, :3, :3] = T[:, :3, :3] @ _turn(pose.body) @ turn
     neck = matrix_to_axis_angle(axis_angle_to_matrix(driven.neck) @ turn)
     expression = (driven.expression + torch.tensor(pose.expression)).clamp(0, 1)
     moved = replace(driven, T_world_head=T, neck=neck, expression=expression)

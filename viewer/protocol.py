@@ -9,7 +9,10 @@ import struct
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+import numpy as np
+
 from avatar.config import from_dict
+from avatar.core import AudioTrack
 from avatar.errors import InputError
 from avatar.viewer.view import View
 
@@ -19,6 +22,8 @@ LONGEST_TEXT = 1000
 """Characters that are read aloud at once."""
 _HEADER = struct.Struct("<4sIIIdHHffI")
 _MAGIC = b"AVF1"
+_SOUND = struct.Struct("<4sI")
+_SOUND_MAGIC = b"AVM1"
 _TIMED, _FULL = 1, 2
 
 
@@ -75,6 +80,13 @@ class Record:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Microphone:
+    """Begin (`on`) or end moving the lips by the sound that comes in binary messages."""
+
+    on: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class Film:
     """Write the whole performance as it looks now."""
 
@@ -84,10 +96,10 @@ class Replay:
     """Perform the film that the avatar was made of."""
 
 
-Message: TypeAlias = View | Clock | Shown | Say | Style | Record | Film | Replay
+Message: TypeAlias = View | Clock | Shown | Say | Style | Record | Microphone | Film | Replay
 KINDS: dict[str, type] = {
-    "view": View, "clock": Clock, "shown": Shown, "say": Say,
-    "style": Style, "record": Record, "film": Film, "replay": Replay,
+    "view": View, "clock": Clock, "shown": Shown, "say": Say, "style": Style,
+    "record": Record, "microphone": Microphone, "film": Film, "replay": Replay,
 }  # fmt: skip
 
 
@@ -103,6 +115,21 @@ def understood(text: str) -> Message:
     except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
         raise InputError("a message that is none of the viewer's; reload the page") from None
     return from_dict(kind, data, where=kind.__name__.lower())
+
+
+def heard(data: bytes) -> AudioTrack:
+    """A piece of the microphone's sound: "AVM1", its rate in Hz (uint32), then 16-bit samples; little-endian.
+
+    Raises:
+        InputError: if it is none.
+    """
+    if len(data) < _SOUND.size or len(data) % 2:
+        raise InputError("a message that is none of the viewer's; reload the page")
+    magic, rate = _SOUND.unpack_from(data)
+    if magic != _SOUND_MAGIC or not 8_000 <= rate <= 192_000:
+        raise InputError("a message that is none of the viewer's; reload the page")
+    samples = np.frombuffer(data, "<i2", offset=_SOUND.size).astype(np.float32) / 32768
+    return AudioTrack(samples=samples, rate=rate)
 
 
 def said(kind: str, **values: Any) -> str:

@@ -14,7 +14,7 @@ from avatar.errors import InputError
 from avatar.viewer.client import Client, Room
 from avatar.viewer.desk import kind_of, too_large
 from avatar.viewer.gate import gate
-from avatar.viewer.protocol import LONGEST_MESSAGE, said, understood
+from avatar.viewer.protocol import LONGEST_MESSAGE, heard, said, understood
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -69,9 +69,10 @@ class Server:
         sender = asyncio.create_task(client.send_all(socket))
         try:
             async for message in socket:
-                if message.type is not WSMsgType.TEXT:
-                    raise InputError("a message that is none of the viewer's")
-                client.receive(understood(message.data))
+                if message.type is WSMsgType.BINARY:
+                    client.take_in(heard(message.data))
+                else:
+                    client.receive(understood(message.data))
         except InputError as error:
             with contextlib.suppress(ConnectionError):
                 await socket.send_str(said("error", message=str(error)))

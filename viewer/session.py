@@ -109,7 +109,7 @@ class Session:
             else:
                 self._now = replace(seen, at=now, clock=clock)
 
-    def perform(self, performance: Performance, now: float, *, goes_on: bool = False) -> None:
+    def perform(self, performance: Performance | None, now: float, *, goes_on: bool = False) -> None:
         """Another performance from its start, or the same sound with another motion."""
         with self._lock:
             self.redraw(now)

@@ -49,7 +49,9 @@ class Pose:
     expression: tuple[float, ...] = (0.0,) * 52
     """Added to the ARKit coefficients."""
     head: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    """Yaw to the person's left, pitch down, roll to the left shoulder, radians."""
+    """Yaw to the person's left, pitch down, roll to the left shoulder, radians; the neck bends, the torso stays."""
+    body: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """The same of the whole person."""
     gaze: tuple[float, float] = (0.0, 0.0)
     """Yaw to the person's left, pitch down, radians."""
     follow: Follow = "none"
@@ -62,6 +64,7 @@ class Pose:
             raise InputError(f"expression: {len(self.expression)} numbers, not 52; reload the page")
         _within("expression", self.expression, -1.0, 1.0)
         _within("head", self.head, -1.0, 1.0)
+        _within("body", self.body, -1.0, 1.0)
         _within("gaze", self.gaze, -1.0, 1.0)
         _within("mouse", self.mouse, -4.0, 5.0)
 

@@ -118,6 +118,26 @@ def resampled(track: AudioTrack, rate: int) -> AudioTrack:
     return AudioTrack(samples=_resample(track.samples, track.rate, rate), rate=rate)
 
 
+class SoundStream:
+    """Sound that comes in pieces, at another rate (libswresample): the same whatever the size of the pieces."""
+
+    def __init__(self, rate: int) -> None:
+        import av
+
+        self._convert = av.AudioResampler(format="flt", layout="mono", rate=rate)
+
+    def push(self, piece: AudioTrack) -> np.ndarray:
+        """What can be told after this piece, float32; all pieces have the same rate."""
+        import av
+
+        if not len(piece.samples):
+            return np.zeros(0, np.float32)
+        frame = av.AudioFrame.from_ndarray(piece.samples[None], format="flt", layout="mono")
+        frame.sample_rate = piece.rate
+        parts = [plain.to_ndarray()[0] for plain in self._convert.resample(frame)]
+        return np.concatenate([np.zeros(0, np.float32), *parts])
+
+
 def is_silent(track: AudioTrack, decibels: float = -55.0) -> bool:
     """Whether even the loudest twentieth of all 50 ms windows stays below a level (dB of full scale, RMS)."""
     window = max(track.rate // 20, 1)

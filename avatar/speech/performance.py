@@ -50,9 +50,13 @@ class Lips:
     """1 where the lower lip touches the teeth (f, v)."""
 
 
-def perform(lips: Lips, heard: Prosody, style: SpeechStyle, fps: float, seed: int) -> MotionSequence:
-    """The motion of a head; the seed moves blinks, gaze and head only: lips depend on the sound alone."""
-    times = np.arange(len(lips.curves)) / fps
+def perform(lips: Lips, heard: Prosody, style: SpeechStyle, fps: float, seed: int, *, first: int = 0) -> MotionSequence:
+    """The motion of a head; the seed moves blinks, gaze and head only: lips depend on the sound alone.
+
+    Args:
+        first: frames of the same head that came before these.
+    """
+    times = (first + np.arange(len(lips.curves))) / fps
     expression = _expression(articulators(lips, heard, style), heard, style, idle.blinks(times, style, seed))
     gaze = idle.gaze_shifts(times, style, seed)
     sway = idle.head_sway(times, style, seed)

@@ -3,18 +3,20 @@
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from avatar.core import RenderRequest
 from avatar.errors import InputError
-from avatar.events import Done, Metric, Preview, Progress, Sink, silent
+from avatar.events import Done, Draft, Metric, Preview, Progress, Sink, silent
 from avatar.face.rig import PersonalRig
 from avatar.face.track_io import load_track
 from avatar.media import Workspace
 from avatar.models.avatar_model import AvatarMeta, AvatarModel
 from avatar.models.backdrop import Plate, over
+from avatar.models.base import AbstractBackbone
 from avatar.train.checkpoint import training_key
 from avatar.train.config import TrainConfig
 from avatar.train.dataset import Dataset, Sample, prefetched
@@ -57,8 +59,7 @@ def train(workspace: Path, config: TrainConfig, sink: Sink = silent) -> Path:
     finally:
         torch.set_num_threads(threads)
     facts = {"recipe": config.name, "key": key, "steps": session.step, "seconds": round(session.seconds, 1)}
-    meta = AvatarMeta.of("gaussian", data.camera, data.rest(), track.motion.fps, trained=facts, speech=style)
-    AvatarModel(session.backbone, Plate(image=data.plate, camera=data.camera), meta).save(folder)
+    _as_avatar(session.backbone, data, trained=facts, speech=style).save(folder)
     saved.unlink(missing_ok=True)
     sink(Done(stage=STAGE, seconds=session.seconds, outputs=(folder,), facts=session.backbone.facts()))
     return folder
@@ -76,6 +77,8 @@ def _run(session: Session, data: Dataset, saved: Path, sink: TrainingLog) -> Non
             tuner.after(seconds - session.seconds)
             session.step, session.seconds = step + 1, seconds
             _report(session, sample, image, parts, sink)
+            if session.step % config.report_every == 0:
+                sink(Draft(stage=STAGE, step=session.step, copy=lambda: _copied(session.backbone, data)))
             if session.step % config.checkpoint_every == 0 and session.step < config.steps:
                 session.save(saved)
                 sink.save()
@@ -111,6 +114,18 @@ def _report(session: Session, sample: Sample, image: torch.Tensor, parts: dict[s
     if step % config.preview_every == 0:
         pair = torch.cat([sample.rgb, image.detach().clamp(0, 1)], 1)
         sink(Preview(stage=STAGE, name="truth and avatar", image=(pair * 255).round().numpy().astype(np.uint8)))
+
+
+def _copied(backbone: AbstractBackbone, data: Dataset) -> AvatarModel:
+    """The avatar as it is now, before its training is through; the training goes on as if nobody had looked."""
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):  # a new network draws its first weights
+        kept = type(backbone).from_tensors(backbone.to_tensors(), backbone.rig)
+    return _as_avatar(kept, data)
+
+
+def _as_avatar(backbone: AbstractBackbone, data: Dataset, **more: Any) -> AvatarModel:
+    meta = AvatarMeta.of("gaussian", data.camera, data.rest(), data.motion.fps, **more)
+    return AvatarModel(backbone, Plate(image=data.plate, camera=data.camera), meta)
 
 
 def _finished(folder: Path, key: str) -> AvatarModel | None:

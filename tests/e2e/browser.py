@@ -161,3 +161,32 @@ RECORD = """async (seconds) => {
 }"""
 """Record what the page shows and sounds with the browser's own recorder. `latency` is what the page takes for the
 loudspeaker's delay; the recorder hears before the loudspeaker, and delays sound by a little of its own."""
+
+
+SPEAK = """async ([voice, seconds, [left, top, width, height]]) => {
+    const { sound, frames } = viewer;
+    await sound.wake();
+    const { context } = sound, bytes = Uint8Array.from(atob(voice), (c) => c.charCodeAt(0)), seen = [];
+    const buffer = await context.decodeAudioData(bytes.buffer), ear = context.createMediaStreamDestination();
+    const spoken = new AudioBufferSourceNode(context, { buffer });
+    spoken.connect(ear);
+    navigator.mediaDevices.getUserMedia = async () => ear.stream.clone();
+    document.getElementById("microphone").click();
+    while (!viewer.talk.microphone) await new Promise((done) => setTimeout(done, 20));
+    const look = () => frames.context.getImageData(left, top, width, height).data;
+    const before = frames.onShown;
+    let first = null;
+    frames.onShown = (shown) => {
+        const now = look();
+        first ??= now; // of the same size as those that follow, not the finer one of a page at rest
+        seen.push([performance.now(), now.reduce((sum, value, i) => sum + Math.abs(value - first[i]), 0) / now.length]);
+        before(shown);
+    };
+    const start = performance.now();
+    spoken.start();
+    await new Promise((done) => setTimeout(done, seconds * 1000));
+    frames.onShown = before;
+    return seen.map(([time, value]) => [(time - start) / 1000, value]);
+}"""
+"""Speak a sound file into the page's microphone; gives the seconds of every picture that was shown meanwhile, and how
+much a part of it had changed."""

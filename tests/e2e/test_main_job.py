@@ -1,5 +1,7 @@
 """The main job as a user runs it: a drawn speaker's film goes in, a talking avatar comes out, errors are one line."""
 
+import contextlib
+import io
 import json
 import os
 import signal
@@ -13,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from avatar.cli import main
 from avatar.media import open_clip, read_audio
 from avatar.synthetic.clip import TINY, write_clip
 
@@ -20,15 +23,27 @@ pytest.importorskip("mediapipe", reason="finding faces needs avatar[preprocess]"
 
 
 def avatar(*arguments: str | Path, **more) -> subprocess.CompletedProcess[str]:
+    """A process of its own, as a user starts it."""
     command = [sys.executable, "-m", "avatar", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=400, **more)
+
+
+def avatar_here(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """The same in this process: most of a short command's time goes into starting Python."""
+    out, said, code = io.StringIO(), io.StringIO(), 0
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(said):
+        try:
+            main([str(argument) for argument in arguments])
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+    return subprocess.CompletedProcess(["avatar"], code, out.getvalue(), said.getvalue())
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory) -> Path:
     """A folder with speaker/ and me/, made by the command line; interrupted once on the way."""
     folder = tmp_path_factory.mktemp("job")
-    film = write_clip(folder / "speaker", replace(TINY, size=256), workers=2).video
+    film = write_clip(folder / "speaker", replace(TINY, size=256, fps=12.5)).video
     arguments = ["build", film, "-o", folder / "me", "--recipe", "gaussian/smoke", "--size", "256"]
     stopped = _interrupted_after("detect", folder / "me", arguments)
     assert stopped.returncode == 130, stopped.stderr
@@ -77,18 +92,20 @@ def test_the_avatar_says_a_new_sentence_with_sound_over_a_new_background(built: 
 
 def test_tracked_motion_leaves_in_every_format_and_drives_the_avatar_again(built: Path) -> None:
     for suffix in (".csv", ".npz", ".glb"):
-        done = avatar("export", built / "me", "-o", built / f"me{suffix}")
+        done = avatar_here("export", built / "me", "-o", built / f"me{suffix}")
         assert done.returncode == 0, done.stderr
-        again = avatar("export", built / "me" / "avatar", "--motion", built / f"me{suffix}", "-o", built / "again.npz")
+        again = avatar_here(
+            "export", built / "me" / "avatar", "--motion", built / f"me{suffix}", "-o", built / "again.npz"
+        )
         assert again.returncode == 0, again.stderr
     out = built / "performed.mp4"
-    done = avatar("drive", built / "me" / "avatar", "--motion", built / "again.npz", "-o", out, "--size", "96")
+    done = avatar_here("drive", built / "me" / "avatar", "--motion", built / "again.npz", "-o", out, "--size", "96")
     assert done.returncode == 0, done.stderr
     assert len(open_clip(out).frames) == len(open_clip(built / "speaker" / "speaker.mp4").frames)
 
 
 def test_evaluating_again_is_up_to_date_and_copies_the_numbers(built: Path, tmp_path: Path) -> None:
-    done = avatar("evaluate", built / "me", "--json", tmp_path / "numbers.json")
+    done = avatar_here("evaluate", built / "me", "--json", tmp_path / "numbers.json")
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "numbers.json").read_text())["rows"]["reenacted"]["psnr_frame"] > 20
 
@@ -108,11 +125,20 @@ def test_evaluating_again_is_up_to_date_and_copies_the_numbers(built: Path, tmp_
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
-def test_what_the_user_can_mend_is_said_and_ends_with_2(arguments: list[str], words: str, tmp_path: Path) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    done = avatar(*arguments, cwd=tmp_path, env=environment)
+def test_what_the_user_can_mend_is_said_and_ends_with_2(
+    arguments: list[str], words: str, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = avatar_here(*arguments)
     assert done.returncode == 2
     assert words in done.stderr + done.stdout and "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_process_ends_with_2_and_one_sentence(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    done = avatar("build", "nothing.mp4", "-o", "me", cwd=tmp_path, env=environment)
+    assert done.returncode == 2 and "nothing.mp4" in done.stderr and "Traceback" not in done.stderr
     assert not list(tmp_path.iterdir())
 
 
@@ -125,6 +151,6 @@ def test_a_bad_drive_leaves_no_film(built: Path, tmp_path: Path) -> None:
         ["--audio", built / "speaker" / "hello.wav", "-o", tmp_path / "a.mp4", "--background", "blurple"],
         ["--audio", built / "speaker" / "hello.wav", "-o", tmp_path / "no" / "such" / "a.txt"],
     ):
-        done = avatar("drive", folder, *arguments)
+        done = avatar_here("drive", folder, *arguments)
         assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
     assert [f.name for f in tmp_path.iterdir()] == ["noise.wav"]

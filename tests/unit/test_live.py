@@ -12,8 +12,9 @@ from avatar.events import Done, Event, Progress
 from avatar.face import AnnyRig
 from avatar.face.arkit import INDEX
 from avatar.face.landmarks import AbstractLandmarkDetector, FaceLandmarks
+from avatar.face.streaming_person import learn_opening
 from avatar.media.camera import camera_pictures
-from avatar.preprocess import Tools
+from avatar.preprocess import Tools, live
 from avatar.preprocess.live import Recording, record
 
 COUNT, FPS = 110, 25.0
@@ -63,8 +64,33 @@ def run(detector: Drawn, shown: list[tuple[float, int]], fps: float = FPS) -> tu
 
 
 @pytest.fixture(scope="module")
-def steady(detector) -> tuple[Recording, list[Event]]:
-    return run(detector, [(i / FPS, i) for i in range(COUNT)])
+def learned() -> list:
+    """Who was learned from the steady stream."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def steady(detector, learned) -> tuple[Recording, list[Event]]:
+    def remembered(*arguments, **more):
+        learned.append(learn_opening(*arguments, **more))
+        return learned[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(live, "learn_opening", remembered)
+        return run(detector, [(i / FPS, i) for i in range(COUNT)])
+
+
+@pytest.fixture
+def known(steady, learned, monkeypatch) -> list[int]:
+    """The same person need not be learned again; gives how many frames it would have been learned from."""
+    frames = []
+
+    def known_already(points, *rest, **more):
+        frames.append(len(points))
+        return learned[0]
+
+    monkeypatch.setattr(live, "learn_opening", known_already)
+    return frames
 
 
 def yaw(found: MotionSequence) -> np.ndarray:
@@ -93,7 +119,7 @@ def test_progress_reaches_the_end_and_facts_are_told(steady):
     assert 0 < facts["step_ms"][0] <= facts["step_ms"][1]
 
 
-def test_an_uneven_camera_gives_an_even_motion(detector):
+def test_an_uneven_camera_gives_an_even_motion(detector, known):
     times = np.cumsum(np.random.default_rng(0).uniform(0.5, 1.5, 100)) / FPS
     shown = [(float(t), min(round(float(t - times[0]) * FPS), COUNT - 1)) for t in times]
     found = run(detector, shown)[0].motion
@@ -102,8 +128,9 @@ def test_an_uneven_camera_gives_an_even_motion(detector):
     assert np.corrcoef(yaw(found)[:count], yaw(motion())[:count])[0, 1] > 0.97
 
 
-def test_a_short_film_is_learned_from_as_it_is(detector):
+def test_a_short_film_is_learned_from_as_it_is(detector, known):
     assert len(run(detector, [(i / FPS, i) for i in range(30)])[0].motion) == 30
+    assert known == [30]
 
 
 def test_pictures_without_a_face_are_refused_and_the_detector_closed(detector):

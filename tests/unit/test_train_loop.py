@@ -8,7 +8,7 @@ import torch
 
 from avatar.core import RenderRequest
 from avatar.errors import InputError
-from avatar.events import Done, Metric, Preview, Progress
+from avatar.events import Done, Draft, Metric, Preview, Progress
 from avatar.face import arkit
 from avatar.face.rig import PersonalRig
 from avatar.face.track_io import load_track
@@ -46,13 +46,31 @@ def test_training_explains_frames_it_never_saw_and_reports_on_the_way(workspace)
     start = held_out_error(few, workspace)
     folder = loop.train(workspace.root, CONFIG, heard.append)
     assert held_out_error(folder, workspace) < min(0.75 * start, 0.035)
-    assert {type(e) for e in heard} == {Progress, Metric, Preview, Done}
+    assert {type(e) for e in heard} == {Progress, Metric, Preview, Draft, Done}
     done = [e.done for e in heard if isinstance(e, Progress)]
     assert done[0] == 0 and done[-1] == CONFIG.steps and done == sorted(done)
     workspace.write_json("style.json", {"blink_hz": 0.4})
     loop.train(workspace.root, CONFIG, heard.append)
     assert heard[-1].skipped and AvatarModel.load(folder).meta.speech == {"blink_hz": 0.4}
     assert not (workspace.root / "train" / "checkpoint.safetensors").exists()
+
+
+def test_copies_taken_on_the_way_stay_as_they_are_and_change_nothing_in_the_training(workspace):
+    short = replace(CONFIG, steps=20)
+    alone = AvatarModel.load(loop.train(workspace.root, short)).backbone.to_tensors()
+    (workspace.root / "avatar" / "avatar.json").unlink()
+    drafts = {}
+
+    def watch(event):
+        if isinstance(event, Draft):
+            drafts[event.step] = copied = event.copy()
+            drafts[-event.step] = copied.draw(RenderRequest(camera=copied.meta.camera, motion=copied.meta.rest)).rgb
+
+    watched = AvatarModel.load(loop.train(workspace.root, short, watch)).backbone.to_tensors()
+    assert all(torch.equal(alone[name], watched[name]) for name in alone)
+    assert set(drafts) == {10, 20, -10, -20}
+    again = drafts[10].draw(RenderRequest(camera=drafts[10].meta.camera, motion=drafts[10].meta.rest)).rgb
+    assert torch.equal(again, drafts[-10]) and not torch.equal(again, drafts[-20])
 
 
 def test_interrupted_training_goes_on_from_its_checkpoint_to_the_same_avatar(workspace, monkeypatch):

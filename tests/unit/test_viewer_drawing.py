@@ -120,6 +120,28 @@ def test_a_hidden_part_shows_the_background_and_the_rest_stays(avatar) -> None:
     assert np.abs(whole[:36].astype(int) - without[:36]).max() <= 2
 
 
+def test_a_cut_out_over_a_background_is_the_picture_and_whole_where_nothing_is_transparent(avatar) -> None:
+    painter, clear = Painter(avatar), Look(background="transparent")
+    camera, motion = painter.frame(at_rest(avatar), Pose(), Viewpoint(), 64)
+    cut = painter.cut_out(camera, motion, clear, None).pixels.astype(float) / 255
+    assert cut[0, 0, 3] == 0 and cut[30, 32, 3] > 0.95
+    white = painter.paint(camera, motion, Look(background="white"), None).pixels / 255
+    assert np.abs(cut[..., :3] * cut[..., 3:] + 1 - cut[..., 3:] - white).max() < 0.02
+    opaque = painter.cut_out(camera, motion, Look(background="white"), None).pixels
+    assert (opaque[..., 3] == 255).all() and np.abs(opaque[..., :3] / 255 - white).max() < 0.01
+
+
+def test_a_body_turns_with_its_torso_and_a_head_does_not(avatar) -> None:
+    painter, rest = Painter(avatar), at_rest(avatar)
+    camera = avatar.meta.camera
+    still, head, body = (
+        posed(avatar, rest, pose, camera) for pose in (Pose(), Pose(head=(0.3, 0, 0)), Pose(body=(0.3, 0, 0)))
+    )
+    assert bearing(camera, body)[0] == pytest.approx(bearing(camera, head)[0], abs=0.01)
+    torso = [painter.avatar.rig.posed(frame)[-20:] for frame in (still, head, body)]
+    assert (torso[1] - torso[0]).norm(dim=1).max() < 1e-3 < 0.01 < (torso[2] - torso[0]).norm(dim=1).max()
+
+
 def test_a_background_that_is_a_path_is_refused(avatar) -> None:
     with pytest.raises(InputError, match="no colour"):
         draw(Painter(avatar), look=Look(background="/etc/passwd"))

@@ -2,6 +2,9 @@
 
 import asyncio
 import json
+import struct
+import threading
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,8 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from avatar.drive.motion_io import write_motion
 from avatar.errors import InputError
+from avatar.events import Progress
+from avatar.face.arkit import INDEX
 from avatar.media import write_audio, write_image
 from avatar.viewer import app, desk
 from avatar.viewer.client import Room
@@ -195,6 +200,39 @@ def test_a_motion_and_a_picture_are_taken_up(tmp_path) -> None:
     serving(tmp_path, work)
 
 
+def test_a_microphone_moves_the_lips_while_it_is_open_and_leaves_what_was_before(tmp_path) -> None:
+    pytest.importorskip("espeakng_loader", reason="a voice is needed")
+    pytest.importorskip("pocketsphinx", reason="the acoustic tables come with pocketsphinx")
+    from avatar.speech.voices import EspeakVoice
+
+    spoken = EspeakVoice().say("Papa.", "en").audio
+
+    async def work(client, server) -> None:
+        page = await opened(client)
+        session = server.clients[page.client].session
+        seen = []
+        session.watch(lambda moment: seen.append(moment.performance))
+        pieces = np.array_split((spoken.samples.clip(-1, 1) * 32767).astype("<i2"), 30)
+        sounds = [b"AVM1" + struct.pack("<I", spoken.rate) + piece.tobytes() for piece in pieces]
+        await page.socket.send_bytes(sounds[0])
+        await page.socket.send_json({"type": "microphone", "on": True})
+        for sound in sounds:
+            await page.socket.send_bytes(sound)
+            await asyncio.sleep(0.01)
+        await page.until(lambda p: any(picture.draw_ms and len(p.numbers) > 3 for picture in p.numbers[-1:]))
+        await page.socket.send_json({"type": "microphone", "on": False})
+        await page.socket.send_json({"type": "view", "version": 5})
+        await page.until(lambda p: p.numbers[-1].version == 5)
+        assert session.performance is None
+        jaws = [float(p.motion.expression[0, INDEX["jawOpen"]]) for p in seen if p is not None]
+        assert len(jaws) > 3 and max(jaws) > min(jaws) + 0.05
+        await page.socket.send_bytes(b"AVM1" + struct.pack("<I", 7) + b"1234")
+        with pytest.raises(ConnectionError):
+            await page.until(lambda page: False)
+
+    serving(tmp_path, work)
+
+
 def test_the_film_that_the_avatar_was_made_of_plays_with_its_frames(tmp_path) -> None:
     made = tmp_path / "made"
     made.mkdir()
@@ -213,6 +251,34 @@ def test_the_film_that_the_avatar_was_made_of_plays_with_its_frames(tmp_path) ->
     served = tmp_path / "served"
     served.mkdir()
     serving(served, work, workspace=workspace)
+
+
+def test_a_long_film_keeps_no_other_page_waiting_and_ends_with_its_own(tmp_path, monkeypatch) -> None:
+    began, ended = threading.Event(), threading.Event()
+
+    def follow(desk, session, path, name, sink):
+        began.set()
+        try:
+            for i in range(2000):
+                sink(Progress(stage="live", done=i, total=2000))
+                time.sleep(0.01)
+        finally:
+            ended.set()
+
+    monkeypatch.setitem(desk.KINDS, ".mp4", desk.Kind(1000, follow, is_slow=True))
+
+    async def work(client, server) -> None:
+        busy, other = await opened(client), await opened(client)
+        sending = asyncio.ensure_future(upload(client, busy, "a.mp4", b"film"))
+        await asyncio.to_thread(began.wait, 5)
+        write_motion(pulses.motion(1.0), tmp_path / "m.npz")
+        assert not await upload(client, other, "m.npz", (tmp_path / "m.npz").read_bytes())
+        assert not ended.is_set()
+        await busy.socket.close()
+        assert await asyncio.to_thread(ended.wait, 5)
+        sending.cancel()
+
+    serving(tmp_path, work)
 
 
 def test_addresses_beyond_this_machine_need_share(tmp_path) -> None:

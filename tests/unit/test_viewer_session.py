@@ -10,11 +10,12 @@ import pytest
 from avatar.config import to_dict
 from avatar.media import open_clip
 from avatar.speech.style import SpeechStyle
+from avatar.viewer import performance
 from avatar.viewer.engine import Engine, Pace
 from avatar.viewer.painter import Painter
-from avatar.viewer.performance import Performance, restyled
+from avatar.viewer.performance import Performance, Voice, restyled
 from avatar.viewer.protocol import Clock, Picture, unpacked
-from avatar.viewer.recording import Recording, film, sound_of, whole
+from avatar.viewer.recording import Recording, film, sound_of, suffix_of, whole
 from avatar.viewer.session import AHEAD, IN_FLIGHT, NEVER, STILL, Order, Session
 from avatar.viewer.view import Look, View, Viewpoint
 from tests.contract import pulses, toy
@@ -154,6 +155,50 @@ def test_an_engine_draws_for_all_clients_beside_one_that_takes_nothing() -> None
     assert got["a"] == sorted(got["a"])
 
 
+def test_a_recording_of_an_open_microphone_holds_the_voice_with_its_lips() -> None:
+    sound, voice, client = pulses.sound(2.0), Voice(), session()
+    for piece in np.array_split(sound.samples, 50):
+        voice.add(piece)
+    recording = Recording(client, 50.0)
+    motion = pulses.motion(2.0)
+    for i in range(5, 40):  # the lips of moment i come a fifth of a second late, and not evenly
+        jitter = 0.03 * (i % 3)
+        lips = Performance(name="m", motion=motion.select(slice(i, i + 1)), voice=voice, voice_at=i / 25)
+        client.perform(lips, now=50.4 + i / 25 + (jitter if i > 5 else 0.0))
+    client.perform(talking(), now=52.2)
+    found = sound_of(recording.stop(52.5))
+    assert found is not None and found.seconds == pytest.approx(2.5)
+    expected = sound.between(0.2, 0.2 + 1.6).samples
+    heard = found.between(0.6, 2.2).samples
+    np.testing.assert_allclose(heard[400:-400], expected[400:-400], atol=1e-3)
+    assert np.abs(found.between(0.0, 0.6).samples).max() == 0 == np.abs(found.between(2.2, 2.5).samples).max()
+
+
+def test_a_voice_forgets_what_no_recording_can_hold(monkeypatch) -> None:
+    monkeypatch.setattr(performance, "LONGEST_RECORDING", 1.0)
+    voice = Voice()
+    for value in (0.1, 0.2, 0.3, 0.4):
+        voice.add(np.full(24_000, value, np.float32))
+    assert voice._kept <= 1.5 * 48_000
+    found = [float(voice.between(at, at + 0.01).samples[5]) for at in (0.1, 0.6, 1.1, 1.6, 2.1)]
+    assert found == pytest.approx([0.0, 0.2, 0.3, 0.4, 0.0], abs=1e-3)
+
+
+@pytest.mark.parametrize("is_live", [False, True])
+def test_a_mouth_that_follows_a_microphone_is_drawn_as_large_as_one_that_talks(is_live) -> None:
+    sizes: list[int] = []
+    engine = Engine(Painter(toy.avatar(512, 400)))
+    engine._pace.seconds = 9.0  # a slow machine
+    client = Session(name="x", deliver=lambda data: sizes.append(unpacked(data)[1].size[0]), tell=lambda text: None)
+    client.perform(replace(talking(), voice=Voice() if is_live else None), time.monotonic())
+    engine.add(client)
+    deadline = time.monotonic() + 5
+    while not sizes and time.monotonic() < deadline:
+        time.sleep(0.01)
+    engine.close()
+    assert sizes[0] == (384 if is_live else 256)
+
+
 def test_a_broken_wish_is_told_and_not_repeated() -> None:
     told: list[str] = []
     engine = Engine(Painter(toy.avatar(64, 400)))
@@ -193,6 +238,28 @@ def test_a_recording_holds_pause_jump_and_change_in_sync(tmp_path) -> None:
     assert len(clip.frames) == 35 and clip.audio is not None
     first, last = clip.frames[2].astype(int), clip.frames[34].astype(int)
     assert np.abs(last[3, 3] - [0, 255, 0]).max() < 30 < np.abs(first[3, 3] - [0, 255, 0]).max()
+
+
+def test_a_film_with_a_transparent_background_keeps_it_where_it_was(tmp_path) -> None:
+    import av
+
+    painter, client = Painter(toy.avatar(64, 800)), session()
+    start, end = whole(talking(1.0), View(look=Look(background="transparent")))
+    moments = [start, replace(start, at=0.6, view=View(look=Look(background="#00ff00"))), end]
+    moments[1] = replace(moments[1], clock=replace(start.clock, seconds=0.6))
+    assert suffix_of(moments) == ".webm" and suffix_of(whole(talking(1.0), View())) == ".mp4"
+    out = tmp_path / "film.webm"
+    for _ in film(moments, client, painter, out, lambda done, total: None):
+        pass
+    with av.open(str(out)) as container:
+        assert container.streams.audio
+        codec = av.CodecContext.create("libvpx-vp9", "r")  # the decoder that knows alpha
+        stream = container.streams.video[0]
+        packets = list(container.demux(stream))
+        frames = [f.to_ndarray(format="rgba") for p in packets for f in (codec.decode(p) if p.size else codec.decode())]
+    assert len(frames) == 25
+    assert frames[3][2, 2, 3] < 10 and frames[3][30, 32, 3] > 240
+    assert frames[20][2, 2, 3] > 240 and np.abs(frames[20][2, 2, :3].astype(int) - [0, 255, 0]).max() < 40
 
 
 def test_a_film_of_a_whole_performance_lasts_as_long_as_it() -> None:

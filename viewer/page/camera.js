@@ -37,9 +37,9 @@ export function camera(canvas, state) {
   canvas.addEventListener("wheel", (e) => { e.preventDefault(); zoom(Math.exp(-e.deltaY / 600)); clearTimeout(camera.later); camera.later = setTimeout(() => state.commit(), 400); }, { passive: false });
   const preset = (name) => { state.want.viewpoint = { ...FRONT, pan: [0, 0], ...PRESETS[name] }; if (name === "front") state.want.lens = 0; state.change(); state.commit(); };
   const keys = {
-    ArrowLeft: () => move(-20, 0), ArrowRight: () => move(20, 0), ArrowUp: () => move(0, -20), ArrowDown: () => move(0, 20),
+    ArrowLeft: (pans) => move(-20, 0, pans), ArrowRight: (pans) => move(20, 0, pans), ArrowUp: (pans) => move(0, -20, pans), ArrowDown: (pans) => move(0, 20, pans),
     "+": () => zoom(1.1), "=": () => zoom(1.1), "-": () => zoom(1 / 1.1), 0: () => preset("front"), 1: () => preset("front"), 2: () => preset("left"), 3: () => preset("profile"),
   };
-  canvas.addEventListener("keydown", (e) => { if (keys[e.key] && !e.ctrlKey && !e.metaKey) { e.preventDefault(); keys[e.key](); state.commit(); } });
+  canvas.addEventListener("keydown", (e) => { if (keys[e.key] && !e.ctrlKey && !e.metaKey) { e.preventDefault(); keys[e.key](e.shiftKey); state.commit(); } });
   return preset;
 }

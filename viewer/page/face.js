@@ -53,9 +53,21 @@ export class Face {
     const w = () => this.state.want;
     const rows = [["turn", 0, 0.9], ["nod", 1, 0.6], ["tilt", 2, 0.6]].map(([label, i, most]) => this.slider(`Head ${label}`, [-most, most], () => w().head[i], (v) => { w().head[i] = v; }));
     const eyes = [["sideways", 0], ["up and down", 1]].map(([label, i]) => this.slider(`Eyes ${label}`, [-0.5, 0.5], () => w().gaze[i], (v) => { w().gaze[i] = v; }));
-    $("head").append(...rows, ...eyes);
+    const body = [["turn", 0], ["lean", 1], ["tilt", 2]].map(([label, i]) => this.slider(`Body ${label}`, [-0.5, 0.5], () => w().body[i], (v) => { w().body[i] = v; }));
+    $("head").append(...rows, ...body, ...eyes);
     $("follow").addEventListener("change", (e) => { w().follow = e.target.value; this.state.change(); this.state.commit(); });
     this.refreshers.push(() => { $("follow").value = w().follow; });
+    $("pose").append(...Object.keys(this.facts.poses).map((name) => new Option(name, name)));
+    $("pose").addEventListener("change", (e) => {
+      const parts = this.facts.poses[e.target.value];
+      if (!parts) return;
+      w().sliders = this.facts.actions.map((name) => parts[name] ?? 0);
+      this.state.change(); this.state.commit();
+    });
+    this.refreshers.push(() => { // which preset the sliders are, if any
+      const is = ([, parts]) => this.facts.actions.every((name, i) => Math.abs((parts[name] ?? 0) - w().sliders[i]) < 1e-6);
+      $("pose").value = Object.entries(this.facts.poses).find(is)?.[0] ?? "";
+    });
     $("blink").addEventListener("click", () => this.blink());
   }
   blink() {
@@ -101,13 +113,14 @@ export class Face {
   json() {
     const w = this.state.want, names = this.facts.actions;
     const expression = Object.fromEntries(names.flatMap((name, i) => (w.sliders[i] ? [[name, w.sliders[i]]] : [])));
-    return JSON.stringify({ expression, emotion: { name: this.names[Math.round((w.emotion.angle / (2 * Math.PI)) * this.names.length) % this.names.length], ...w.emotion }, head: w.head, gaze: w.gaze }, null, 1);
+    return JSON.stringify({ expression, emotion: { name: this.names[Math.round((w.emotion.angle / (2 * Math.PI)) * this.names.length) % this.names.length], ...w.emotion }, head: w.head, body: w.body, gaze: w.gaze }, null, 1);
   }
   take(text) {
     const found = JSON.parse(text), w = this.state.want, number = (v, most) => Math.min(Math.max(Number(v) || 0, -most), most);
     if (typeof found !== "object" || !found) throw new Error("no pose");
     w.sliders = this.facts.actions.map((name) => Math.max(number(found.expression?.[name], 1), 0));
     w.head = [0, 1, 2].map((i) => number(found.head?.[i], 0.9));
+    w.body = [0, 1, 2].map((i) => number(found.body?.[i], 0.9));
     w.gaze = [0, 1].map((i) => number(found.gaze?.[i], 0.5));
     w.emotion = { angle: number(found.emotion?.angle, 6.29), intensity: Math.max(number(found.emotion?.intensity, 1), 0) };
     this.state.change();
@@ -125,6 +138,7 @@ export class Face {
       const w = this.state.want, old = [...w.sliders];
       w.sliders = old.map((_, i) => old[this.facts.mirror[i]]);
       w.head = [-w.head[0], w.head[1], -w.head[2]];
+      w.body = [-w.body[0], w.body[1], -w.body[2]];
       w.gaze = [-w.gaze[0], w.gaze[1]];
       this.state.change(); this.state.commit();
     });

@@ -15,7 +15,9 @@ const link = new Link((message) => answers[message.type]?.(message), (data) => f
   $("gone").hidden = isThere;
   if (isThere) return;
   sound.stop();
+  talk.hush();
   recording(false);
+  refresh();
 });
 const sound = new Sound(link, () => refresh());
 const frames = new Frames($("picture"), link, sound);
@@ -32,7 +34,7 @@ const answers = {
     facts.client = message.client;
     link.send("view", state.view());
     link.send("clock", { take: sound.take, seconds: 0, playing: false });
-    link.send("style", { name: $("style").value });
+    link.send("style", { name: state.style });
     talk.meet(message);
   },
   async performance(message) {
@@ -69,10 +71,11 @@ function open() {
   $("facts").textContent = Object.entries(facts.facts).map(([k, v]) => `${k}: ${v}`).join(", ");
   refresh();
   frames.resize(facts.size);
-  $("picture").style.aspectRatio = `${facts.size[1]} / ${facts.size[0]}`;
+  $("frame").style.aspectRatio = `${facts.size[1]} / ${facts.size[0]}`;
 }
 
 async function play() {
+  talk.hush();
   await Promise.race([sound.wake(), new Promise((done) => setTimeout(done, 300))]);
   $("bigplay").hidden = sound.play();
   refresh();
@@ -92,11 +95,34 @@ function refresh() {
   $("redo").disabled = !state.future.length;
   const w = state.want;
   $("lens").value = w.lens;
+  $("lenses").textContent = `${Math.exp(w.lens).toFixed(2)}×`;
   $("drawing").value = w.look.drawing;
   $("shade").checked = w.look.shade;
   document.querySelectorAll("[data-part]").forEach((box) => { box.checked = !w.look.hidden.includes(box.dataset.part); });
-  $("keys").textContent = w.path.length ? `Key frames at ${w.path.map((k) => k.seconds.toFixed(1) + " s").join(", ")}${w.path.length < 2 ? "; add another" : ""}` : "No camera path: key frames make the camera move while it talks.";
+  $("style").value = w.style;
+  const given = w.look.background, known = [...$("background").options].some((o) => o.value === given && given !== "colour");
+  $("background").value = known ? given : "colour";
+  $("colour").hidden = known;
+  if (!known) $("colour").value = given;
+  keyFrames(w.path);
   face?.refresh();
+}
+
+// Each key frame can be gone to and taken away.
+function keyFrames(path) {
+  const key = JSON.stringify(path);
+  if ($("keys").dataset.path === key) return;
+  $("keys").dataset.path = key;
+  const words = path.length ? [] : ["No camera path: key frames make the camera move while it talks."];
+  $("keys").replaceChildren(...words, ...path.flatMap((k) => {
+    const go = document.createElement("button"), away = document.createElement("button"), at = `${k.seconds.toFixed(1)} s`;
+    Object.assign(go, { textContent: at, title: "Show this key frame" });
+    Object.assign(away, { textContent: "×", title: "Take it away" });
+    away.setAttribute("aria-label", `Take the key frame at ${at} away`);
+    go.addEventListener("click", () => { sound.seek(k.seconds); set((w) => { w.viewpoint = { ...k.viewpoint, pan: [...k.viewpoint.pan] }; w.lens = 0; }); });
+    away.addEventListener("click", () => set((w) => { w.path = w.path.filter((other) => other.seconds !== k.seconds); }));
+    return [go, away];
+  }), path.length === 1 ? "Add another to make a path." : path.length ? "While it plays the path moves the camera." : "");
 }
 
 frames.onShown = (shown) => {
@@ -124,7 +150,7 @@ $("record").addEventListener("click", () => { recording(!recordedAt); link.send(
 $("film").addEventListener("click", () => link.send("film"));
 $("undo").addEventListener("click", () => state.undo());
 $("redo").addEventListener("click", () => state.redo());
-$("resetall").addEventListener("click", () => set((w) => { w.sliders.fill(0); w.head = [0, 0, 0]; w.gaze = [0, 0]; w.emotion.intensity = 0; w.follow = "none"; w.lens = 0; w.viewpoint = { yaw: 0, pitch: 0, distance: 1, zoom: 1, pan: [0, 0] }; }));
+$("resetall").addEventListener("click", () => state.reset());
 document.querySelectorAll("[data-preset]").forEach((b) => b.addEventListener("click", () => preset(b.dataset.preset)));
 $("lens").addEventListener("input", (e) => { state.want.lens = Number(e.target.value); state.change(); });
 $("lens").addEventListener("change", () => state.commit());
@@ -134,15 +160,16 @@ $("addkey").addEventListener("click", () => set((w) => {
   w.path = [...w.path.filter((k) => Math.abs(k.seconds - seconds) > 0.005), { seconds, viewpoint }].sort((a, b) => a.seconds - b.seconds).slice(0, 64);
 }));
 $("clearkeys").addEventListener("click", () => set((w) => { w.path = []; }));
-$("style").addEventListener("change", (e) => link.send("style", { name: e.target.value }));
+$("style").addEventListener("change", (e) => set((w) => { w.style = e.target.value; }));
 $("replay").addEventListener("click", () => { sound.wake(); talk.starts = true; talk.last = () => link.send("replay"); talk.last(); });
 $("comparing").addEventListener("change", (e) => { $("compare").hidden = !(e.target.checked && performanceNow?.source); });
 $("background").addEventListener("change", (e) => {
-  $("colour").hidden = e.target.value !== "colour";
   if (e.target.value === "picture") $("image").click();
   else look((l) => { l.background = e.target.value === "colour" ? $("colour").value : e.target.value; });
 });
-$("colour").addEventListener("input", (e) => look((l) => { l.background = e.target.value; }));
+$("colour").addEventListener("input", (e) => { state.want.look.background = e.target.value; state.change(); });
+$("colour").addEventListener("change", () => state.commit());
+$("image").addEventListener("cancel", refresh);
 $("image").addEventListener("change", (e) => { const [file] = e.target.files; if (file) talk.upload(file, file.name); e.target.value = ""; });
 talk.onPicture = () => { talk.starts = false; $("background").value = "picture"; look((l) => { l.background = "picture"; }); };
 $("drawing").addEventListener("change", (e) => look((l) => { l.drawing = e.target.value; }));

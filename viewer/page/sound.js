@@ -64,6 +64,7 @@ export class Sound {
     this.silence();
     this.take++;
     this.tell();
+    this.onEnd();
   }
   seek(seconds) {
     const goesOn = this.playing;

@@ -5,12 +5,13 @@ export const PRESETS = { front: {}, left: { yaw: 0.7 }, right: { yaw: -0.7 }, pr
 export class State {
   constructor(link, frames, onChange) {
     Object.assign(this, { link, frames, onChange });
-    this.version = 0;
+    this.version = 0; this.style = "own";
     this.want = {
       viewpoint: { ...FRONT, pan: [0, 0] }, lens: 0, sliders: new Array(52).fill(0), emotion: { angle: 0, intensity: 0 },
-      head: [0, 0, 0], gaze: [0, 0], follow: "none", mouse: [0.5, 0.5],
-      look: { background: "plate", drawing: "picture", hidden: [], shade: true }, path: [],
+      head: [0, 0, 0], body: [0, 0, 0], gaze: [0, 0], follow: "none", mouse: [0.5, 0.5],
+      look: { background: "plate", drawing: "picture", hidden: [], shade: true }, path: [], style: "own",
     };
+    this.first = JSON.stringify(this.want);
     this.past = []; this.future = [];
     this.committed = JSON.stringify(this.want);
     this.emotions = [];
@@ -29,7 +30,7 @@ export class State {
     const place = (v) => ({ ...v, zoom: v.zoom * lens, distance: Math.min(Math.max(v.distance * lens, 0.2), 8) });
     return {
       version: this.version, viewpoint: place(w.viewpoint), look: w.look, path: w.path.length > 1 ? w.path.map((k) => ({ seconds: k.seconds, viewpoint: k.viewpoint })) : [],
-      pose: { expression: this.expression(), head: w.head, gaze: w.gaze, follow: w.follow, mouse: w.mouse },
+      pose: { expression: this.expression(), head: w.head, body: w.body, gaze: w.gaze, follow: w.follow, mouse: w.mouse },
     };
   }
   // Something of `want` was changed.
@@ -37,7 +38,14 @@ export class State {
     this.version++;
     this.frames.expect(this.version);
     this.link.send("view", this.view());
+    if (this.want.style !== this.style) this.link.send("style", { name: this.style = this.want.style });
     this.onChange();
+  }
+  // Pose, camera and look as at the beginning; path and style stay.
+  reset() {
+    this.want = { ...JSON.parse(this.first), path: this.want.path, style: this.want.style };
+    this.change();
+    this.commit();
   }
   // A change is complete: it can be undone as a whole.
   commit() {

@@ -1,6 +1,42 @@
-// Curves and the newest picture of a running training, asked for every two seconds.
+// Curves and the newest picture of a running training, asked for every two seconds; and the avatar from any side.
+import { camera } from "./camera.js";
+import { FRONT } from "./state.js";
+
 const $ = (id) => document.getElementById(id);
-let pictures = 0;
+let pictures = 0, step = 0, wanted = "", shown = "", still = null;
+
+// What `camera` moves; every wish asks for a picture, the newest wins.
+const state = {
+  want: { viewpoint: { ...FRONT, pan: [0, 0] }, lens: 0, follow: "none", mouse: [0.5, 0.5] },
+  change() { want(false); clearTimeout(still); still = setTimeout(() => want(true), 400); },
+  commit() {},
+};
+camera($("draft"), state);
+
+function want(full) {
+  const { yaw, pitch, zoom, pan } = state.want.viewpoint;
+  const asking = wanted !== shown;
+  wanted = new URLSearchParams({ yaw, pitch, zoom, right: pan[0], down: pan[1], full: full ? 1 : 0, step }).toString();
+  if (!asking) show();
+}
+async function show() {
+  while (wanted !== shown) {
+    const asked = wanted;
+    try {
+      const answer = await fetch(`draft.jpg?${asked}`);
+      if (answer.ok) {
+        const bitmap = await createImageBitmap(await answer.blob()), canvas = $("draft"), c = canvas.getContext("2d");
+        $("now").hidden = $("how").hidden = false;
+        if (asked.includes("full=1")) Object.assign(canvas, { width: bitmap.width, height: bitmap.height });
+        c.imageSmoothingQuality = "high";
+        c.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
+        $("age").textContent = `the avatar after step ${new URLSearchParams(asked).get("step")}`;
+      }
+    } catch { wanted = shown; return; }
+    shown = asked;
+    await new Promise((done) => setTimeout(done, 60)); // some ten a second are enough
+  }
+}
 
 function draw(name, points) {
   let box = document.querySelector(`[data-curve="${CSS.escape(name)}"]`);
@@ -25,12 +61,13 @@ function draw(name, points) {
 
 async function ask() {
   try {
-    const state = await (await fetch("state")).json(), [done, total] = state.progress;
+    const found = await (await fetch("state")).json(), [done, total] = found.progress;
     $("gone").hidden = true;
     if (total) { Object.assign($("done"), { value: done, max: total }); $("steps").textContent = `step ${done} of ${total}`; }
-    for (const [name, points] of Object.entries(state.curves)) if (points.length) draw(name, points);
-    if (state.pictures !== pictures) { pictures = state.pictures; $("newest").hidden = false; $("picture").src = `picture.jpg?${pictures}`; }
+    for (const [name, points] of Object.entries(found.curves)) if (points.length) draw(name, points);
+    if (found.draft !== step) { step = found.draft; want(true); }
+    if (found.pictures !== pictures) { pictures = found.pictures; $("newest").hidden = false; $("pair").src = `picture.jpg?${pictures}`; }
   } catch { $("gone").hidden = false; }
-  setTimeout(ask, 2000);
+  setTimeout(ask, document.hidden ? 10000 : 2000); // a page that nobody sees costs the training nothing
 }
 ask();

@@ -1,0 +1,99 @@
+"""Motion from a voice while it speaks: the rules of `rule_motion` on chances of phones, with `DELAY` seconds of future.
+
+Where `articulate` blends the targets of decoded phones, each counted once, this blends those of every phone at every
+moment, each as far as it was heard: nothing has to be decided, so nothing has to be waited for.
+"""
+
+import numpy as np
+from jaxtyping import Float
+
+from avatar.core import MotionSequence
+from avatar.speech.acoustics import acoustic_tables
+from avatar.speech.articulation import AGREEMENT, ANTICIPATION, CARRY_OVER, RAMP
+from avatar.speech.hearing import ACTIVITY, LOOK_AHEAD, PHONE, FeatureStream
+from avatar.speech.performance import Lips, Prosody, perform
+from avatar.speech.style import SpeechStyle
+from avatar.speech.visemes import ARTICULATORS, BREATH, CLOSURES, CONTACTS, DIPHTHONGS, VISEMES
+
+AHEAD, BEHIND = 5, 20
+"""Rows (10 ms) of the future and of the past that shape a moment."""
+DELAY = LOOK_AHEAD + AHEAD / 100
+"""Seconds of sound after a moment that its lips depend on (153 ms)."""
+VOICE = 0.5
+"""Activity from which the mouth is wholly free to move."""
+
+
+class LiveMotion:
+    """Push sound at 16 kHz, get relative motion; frame i belongs to the moment i / fps and comes `DELAY` later."""
+
+    def __init__(self, style: SpeechStyle, fps: float, seed: int = 0) -> None:
+        """Args: `style` may be exchanged at any time.
+
+        Raises:
+            InputError: if pocketsphinx is not installed.
+        """
+        self.style = style
+        self._fps, self._seed, self._told = fps, seed, 0
+        self._features = FeatureStream()
+        self._targets, self._strengths = _weighted_targets()
+        names = acoustic_tables().phones
+        self._shuts = np.array([name in CLOSURES for name in names])
+        self._bites = np.array([name in CONTACTS for name in names])
+        self._rows = np.zeros((BEHIND, self._features.push(np.zeros(0, np.float32)).shape[1]), np.float32)
+        self._rows[:, PHONE] = [name == "SIL" for name in names]
+        self._dropped = -BEHIND
+        """Rows before those that are kept."""
+
+    def push(self, samples: Float[np.ndarray, "s"]) -> MotionSequence | None:
+        """Frames that can be told now; `samples` are the next ones."""
+        self._rows = np.concatenate([self._rows, self._features.push(samples)])
+        last = self._dropped + len(self._rows) - 1 - AHEAD
+        count = int(last / 100 * self._fps + 1e-6) + 1 - self._told if last >= 0 else 0
+        if count <= 0:
+            return None
+        parts = [self._moment(self._told + i) for i in range(count)]
+        curves, shut, bite, gate = (np.array(part, np.float32) for part in zip(*parts, strict=True))
+        lips, heard = Lips(curves=curves, shut=shut, bite=bite), Prosody(gate=gate, emphasis=np.zeros(count))
+        motion = perform(lips, heard, self.style, self._fps, self._seed, first=self._told)
+        self._told += count
+        gone = max(round(self._told / self._fps * 100) - BEHIND - self._dropped - 1, 0)
+        self._rows, self._dropped = self._rows[gone:], self._dropped + gone
+        return motion
+
+    @property
+    def seconds(self) -> float:
+        """The moment of the newest frame."""
+        return (self._told - 1) / self._fps
+
+    def _moment(self, frame: int) -> tuple[np.ndarray, float, float, float]:
+        """Articulators, the two contacts, and how free the mouth is to move."""
+        centre = round(frame / self._fps * 100) - self._dropped
+        rows = self._rows[centre - BEHIND : centre + AHEAD + 1]
+        chances = rows[:, PHONE].astype(np.float64)
+        curves = _NEAR @ chances @ self._targets / (_NEAR @ chances @ self._strengths + 1e-4)
+        low, high = AGREEMENT
+        shut, bite = (
+            (np.clip((chances[:, which].sum(1) - low) / (high - low), 0, 1) * _TOUCH).max()
+            for which in (self._shuts, self._bites)
+        )
+        gate = min(float(rows[BEHIND:, ACTIVITY].mean()) / VOICE, 1.0)
+        return curves.astype(np.float32), float(shut), float(bite), gate
+
+
+def _weighted_targets() -> tuple[Float[np.ndarray, "p a"], Float[np.ndarray, "p a"]]:
+    """Of each phone of the tables: targets times dominance, and dominance. What is no speech breathes."""
+    parts = [
+        [VISEMES[v] for v in DIPHTHONGS.get(n, (n,))] if n in DIPHTHONGS or (n in VISEMES and n != "SIL") else [BREATH]
+        for n in acoustic_tables().phones
+    ]
+    strengths = np.array([np.mean([v.dominance for v in visemes], axis=0) for visemes in parts])
+    targets = [np.mean([np.multiply(v.target, v.dominance) for v in visemes], axis=0) for visemes in parts]
+    assert strengths.shape[1] == len(ARTICULATORS)
+    return np.array(targets), strengths
+
+
+_AWAY = np.arange(-BEHIND, AHEAD + 1) / 100
+"""Seconds from a moment to the rows about it."""
+_NEAR = np.exp(-np.abs(_AWAY) / np.where(_AWAY > 0, ANTICIPATION, CARRY_OVER))
+"""How much a row counts: what comes is anticipated, what was is carried over (Cohen and Massaro 1993)."""
+_TOUCH = 0.5 + 0.5 * np.cos(np.pi * np.minimum(np.abs(_AWAY) / RAMP, 1.0))

@@ -1,0 +1,66 @@
+"""Lips that move while somebody speaks: the same in any pieces, of no later sound, and like those of the whole."""
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("pocketsphinx", reason="the acoustic tables come with pocketsphinx")
+
+from avatar.core import AudioTrack
+from avatar.media.audio import SoundStream
+from avatar.speech.features import RATE, speech_samples
+from avatar.speech.live_motion import DELAY, LiveMotion
+from avatar.speech.rule_motion import RuleMotion
+from avatar.speech.style import SpeechStyle
+from avatar.speech.visemes import LIP_GAP_MM
+from tests.unit.test_speech_hearing import voice
+
+
+def expression(samples: np.ndarray, size: int = 640, fps: float = 25.0) -> torch.Tensor:
+    live = LiveMotion(SpeechStyle(), fps)
+    parts = [live.push(samples[at : at + size]) for at in range(0, len(samples), size)]
+    return torch.cat([part.expression for part in parts if part is not None])
+
+
+@pytest.mark.parametrize("size", [160, 1777, 10**6])
+def test_the_size_of_the_pieces_changes_nothing(size) -> None:
+    samples = voice(1.2)
+    torch.testing.assert_close(expression(samples, size), expression(samples), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("fps", [23.976, 30.0])
+def test_frames_come_as_soon_as_their_delay_was_heard_and_depend_on_nothing_later(fps) -> None:
+    samples, moment = voice(1.5), 0.8
+    other = samples.copy()
+    other[round((moment + DELAY) * RATE) + 1 :] = 0.0
+    a, b = expression(samples, fps=fps), expression(other, fps=fps)
+    assert len(a) >= (1.5 - DELAY - 0.03) * fps
+    last = int(moment * fps)
+    torch.testing.assert_close(a[: last + 1], b[: last + 1])
+    assert (a[last + 1 :] - b[last + 1 :]).abs().max() > 1e-3
+
+
+def test_a_voice_moves_the_lips_as_the_rules_that_hear_all_of_it_and_silence_does_not() -> None:
+    pytest.importorskip("espeakng_loader", reason="a voice is needed")
+    from avatar.speech.voices import EspeakVoice
+
+    spoken = EspeakVoice().say("My mother bought a big umbrella before the movie.", "en")
+    samples = np.concatenate([speech_samples(spoken.audio), np.zeros(RATE, np.float32)])
+    live = expression(samples).numpy() @ LIP_GAP_MM
+    whole = RuleMotion()(AudioTrack(samples=samples, rate=RATE), 25.0)
+    rule = (whole.expression.numpy() @ LIP_GAP_MM)[: len(live)]
+    assert np.corrcoef(live, rule)[0, 1] > 0.75
+    assert 0.6 < live.std() / rule.std() < 1.6
+    assert np.abs(live[-12:]).max() < 0.5
+    assert np.abs(expression(0.0005 * np.random.default_rng(0).normal(size=RATE).astype(np.float32))[-1, 17]) < 0.02
+
+
+def test_a_stream_of_sound_at_another_rate_is_the_sound() -> None:
+    times = np.arange(44_100) / 44_100
+    tone = np.sin(2 * np.pi * 440 * times).astype(np.float32)
+    stream = SoundStream(RATE)
+    pieces = [stream.push(AudioTrack(samples=tone[at : at + 1411], rate=44_100)) for at in range(0, len(tone), 1411)]
+    found = np.concatenate(pieces)
+    assert len(found) > RATE - 200
+    wanted = np.sin(2 * np.pi * 440 * np.arange(len(found)) / RATE)
+    assert np.abs(found - wanted)[100:-100].max() < 0.02
