@@ -18,11 +18,11 @@ from avatar.face.rig import PersonalRig
 
 _INWARD = 0.05
 """Metres over which the person's edge is looked for inside of the rig's."""
-_DEVIATIONS = np.array([0.03, 0.05, 0.004])
+_DEVIATIONS = np.array([0.02, 0.10, 0.006])
 """Of the drop (metres), of the width (relative) and of the clothes' thickness (metres)."""
 _CLOTH = 0.008
 """Usual thickness of clothes (metres), with the air under them."""
-_EDGE, _LOOKS = 0.008, 4
+_EDGE, _LOOKS = 0.008, 12
 """Deviation (metres) of the edge at one point; neighbours and other frames repeat its error: all together count as so
 many."""
 _STRAYS = (0.04, 0.02, 0.01, 0.01)

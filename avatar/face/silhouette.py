@@ -30,7 +30,7 @@ from avatar.face.solver_shape import smooth_kernels
 from avatar.face.solver_shared import spread_frames
 
 _STAGE = "head shape"
-_FRAMES, _ROUNDS = 16, 4
+_FRAMES, _ROUNDS, _SHOULDERS_EVERY = 16, 4, 2
 _SURE = 0.8
 """Confidence, relative to the best frame's, of a frame that is looked at."""
 _WAVES = ((0.060, 0.004), (0.020, 0.002))
@@ -90,7 +90,8 @@ def fit_silhouette(
         now = space.rig(z)
     track, person = space.answer(track, z)
     posed = [replace(p, motion=track.motion.frame(i)) for p, i in zip(pictures, chosen.tolist(), strict=True)]
-    person = fit_shoulders(person, track.camera, posed, closed & (rig.regions.numpy() == Region.TORSO))
+    torso = closed & (rig.regions.numpy() == Region.TORSO)
+    person = fit_shoulders(person, track.camera, posed[::_SHOULDERS_EVERY], torso)
     sink(Progress(stage=_STAGE, done=_ROUNDS, total=_ROUNDS, unit="rounds"))
     return track, person
 
