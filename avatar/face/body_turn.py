@@ -5,7 +5,7 @@ over. The torso's pixels of one picture are turned about the base of the neck by
 counts at which they look most like what is seen. Pictures of the angles met so far are kept: the next ones look alike.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -16,6 +16,7 @@ from scipy.ndimage import gaussian_filter1d
 from scipy.spatial.transform import Rotation
 
 from avatar.core import FaceTrack
+from avatar.events import Progress, Sink, silent
 from avatar.face.rig import PersonalRig
 
 _WIDE, _SLOW_SECONDS = np.radians(20.0), 0.7
@@ -29,8 +30,8 @@ _NEAR = np.radians(8.0)
 """Between kept pictures."""
 _CONTRAST, _LARGEST = 2.0, 2.0
 """Grey levels below which texture is noise; deviations above which an edge counts no more."""
-_CALM = 4.0
-"""Cost of a step's square, radians; much less than a wrong turn loses."""
+_CALM = 0.04
+"""Cost of a step's square (radians): much less than a wrong turn loses."""
 _TELLING = 1e-2
 """Share of the largest singular value below which turns are too alike to tell what goes with them."""
 _STEADY = 0.8
@@ -73,12 +74,15 @@ def spread_pixels(inside: Bool[np.ndarray, "h w"]) -> Float[np.ndarray, "n 2"]:
     return np.stack([column, row], 1) + 0.5
 
 
-def body_turns(track: FaceTrack, rig: PersonalRig, reference: int, cloth: Cloth, gray: Picture) -> FaceTrack | None:
+def body_turns(
+    track: FaceTrack, rig: PersonalRig, reference: int, *, cloth: Cloth, gray: Picture, sink: Sink = silent
+) -> FaceTrack | None:
     """The track with `neck` and `torso` that turn and shift the torso, rigid, as its texture does.
 
     Args:
         reference: the frame of `cloth`; its torso is where the track has it.
         gray: gives frame i, grey levels.
+        sink: hears the progress.
 
     Returns:
         None where the torso shows too little.
@@ -88,9 +92,11 @@ def body_turns(track: FaceTrack, rig: PersonalRig, reference: int, cloth: Cloth,
     step = max(round(_EVERY_SECONDS * track.motion.fps), 1)
     times, found = [reference], [np.zeros(3)]
     for way in (range(reference + step, len(track.motion), step), range(reference - step, -1, -step)):
-        looked = [i for i in way if float(track.confidence[i]) > 0]
-        times += looked
-        found += _Follower(track, rig, reference, cloth, gray).along(looked)
+        follower = _Follower(track, rig, reference, cloth, gray)
+        for index in (i for i in way if float(track.confidence[i]) > 0):
+            times.append(index)
+            found.append(follower.look(index))
+            sink(Progress(stage="torso", done=min(len(times) * step, len(track.motion)), total=len(track.motion)))
     order = np.argsort(times)
     known, frames = np.array(times)[order], np.arange(len(track.motion))
     steady = gaussian_filter1d(np.array(found)[order], _STEADY, axis=0)
@@ -120,21 +126,19 @@ class _Follower:
         self._arms = self._rest.inv().apply(cloth.anchors - self._base(reference, self._rest))
         column, row = cloth.pixels.astype(int).T + _MARGIN
         values = _texture(gray(reference))[row, column]
+        self._turn, self._shift = 0.0, np.zeros(2, int)
         self._kept: list[tuple[float, np.ndarray]] = [(0.0, values)]
 
-    def along(self, frames: Iterable[int]) -> list[Float[np.ndarray, "3"]]:
-        """Turn (radians) and shift (px) in each of the frames."""
-        turn, shift, out = 0.0, np.zeros(2, int), []
-        for index in frames:
-            texture = _texture(self._gray(index))
-            tried = [self._best(index, texture, turn + step, shift) for step in _STEPS]
-            score = np.array([found[0] for found in tried]) - _CALM * 1e-2 * _STEPS**2
-            best = int(score.argmax())
-            if np.isfinite(score[best]):
-                turn, shift = turn + float(_STEPS[best]) + _peak(score, best), tried[best][1]
-                self._keep(turn, tried[best][2])
-            out.append(np.array([turn, *shift]))
-        return out
+    def look(self, index: int) -> Float[np.ndarray, "3"]:
+        """Turn (radians) and shift (px) in a frame that comes soon after the last one."""
+        texture = _texture(self._gray(index))
+        tried = [self._best(index, texture, self._turn + step, self._shift) for step in _STEPS]
+        score = np.array([found[0] for found in tried]) - _CALM * _STEPS**2
+        best = int(score.argmax())
+        if np.isfinite(score[best]):
+            self._turn, self._shift = self._turn + float(_STEPS[best]) + _peak(score, best), tried[best][1]
+            self._keep(self._turn, tried[best][2])
+        return np.array([self._turn, *self._shift])
 
     def _base(self, index: int, torso: Rotation) -> Float[np.ndarray, "3"]:
         """Where the base of the neck is when the torso is turned so (world, metres)."""

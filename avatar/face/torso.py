@@ -86,7 +86,7 @@ def follow_torso(
     if len(starts) == 1 and is_wide(track):
         pixels = spread_pixels(_chest(track, reference, mask(reference)) > 0)
         cloth = Cloth(pixels, _anchors(track, rig, reference, pixels))
-        turned = body_turns(track, rig, reference, cloth, lambda index: _gray(frame(index)))
+        turned = body_turns(track, rig, reference, cloth=cloth, gray=lambda index: _gray(frame(index)), sink=sink)
         if turned is not None:
             return turned
     seen = _followed(track, _Start(reference, corners, starts), frame, sink)

@@ -102,6 +102,13 @@ def test_a_torso_that_only_turns_is_not_shifted():
     assert float(followed().motion.torso.abs().max()) < 0.015
 
 
+def test_progress_is_told_and_ends_within_the_film():
+    told = []
+    follow_torso(unaware(), rig(), frames().__getitem__, mask, sink=told.append)
+    assert [event.done for event in told] == sorted(event.done for event in told)
+    assert told[-1].done == told[-1].total == COUNT
+
+
 def test_cloth_without_texture_leaves_the_torso_to_the_head():
     plain = [np.where(frame != 20, 90, 20).astype(np.uint8) for frame in frames()]
     found = follow_torso(unaware(), rig(), plain.__getitem__, mask)
