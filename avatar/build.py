@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from avatar.preprocess.config import PreprocessConfig
 
 _CAMERA_FPS = 30.0
+_TURN_DEG, _TURN_SECONDS = 30.0, 15.0
+"""How far the drawn speaker of the demo turns to both sides, as README tells those who film themselves, and the length
+of a film in which that is slow enough."""
 
 
 def build(
@@ -108,7 +111,8 @@ def demo(out: Path, *, seconds: float, size: int, recipe: str, sink: Sink) -> No
     from avatar.preprocess import PreprocessConfig
     from avatar.synthetic.clip import ClipSettings, write_clip
 
-    drawn = write_clip(out / "speaker", ClipSettings(seconds=seconds, size=size), workers=_cores(), sink=sink)
+    settings = ClipSettings(seconds=seconds, size=size, turn_deg=_TURN_DEG if seconds >= _TURN_SECONDS else 0.0)
+    drawn = write_clip(out / "speaker", settings, workers=_cores(), sink=sink)
     config = PreprocessConfig(size=size)
     build(drawn.video, out / "me", recipe=recipe, config=config, sink=sink, truth=out / "speaker")
     assert drawn.hello is not None

@@ -102,15 +102,15 @@ def _views(views: Mapping[str, Any] | None, sides: Sequence[Strip]) -> str:
     if not views:
         return ""
     head = "".join(f'<th scope="col">yaw {escape(yaw)}&deg;</th>' for yaw in views["psnr"])
-    rows = {"person": views["psnr"], "head": views["psnr_head"]}
+    rows = {"person": views["psnr"], "head": views["psnr_head"], "picture": views["psnr_frame"]}
     body = "".join(
         f'<tr><th scope="row">{name}</th>{"".join(f"<td>{number(value, 2)}</td>" for value in row.values())}</tr>'
         for name, row in rows.items()
     )
     table = f'<table><thead><tr><th scope="col">PSNR dB</th>{head}</tr></thead><tbody>{body}</tbody></table>'
     note = (
-        '<p class="soft">Views that no camera filmed, known because the speaker is drawn. Both stand before grey, '
-        "and only pixels that show either person count.</p>"
+        '<p class="soft">Views that no camera filmed, known because the speaker is drawn. Both stand before grey; '
+        "of person and head only pixels that show either person count.</p>"
     )
     return section("Held-out views", f'<div class="scroll">{table}</div>{note}{"".join(map(strip, sides))}')
 

@@ -49,6 +49,7 @@ class ScoredView:
     drawn: Picture
     psnr: float
     psnr_head: float
+    psnr_frame: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +84,8 @@ def evaluate_views(subject: Subject, truth: Path) -> list[ScoredView]:
     as it went around the true one (see `carried`).
 
     `psnr` counts the pixels that show the true or the drawn person; `psnr_head` those of them inside the box of the
-    true head's vertices, grown by a quarter of its height for the hair.
+    true head's vertices, grown by a quarter of its height for the hair; `psnr_frame` the whole picture, as the
+    figures of the same name do in which the camera stands still.
 
     Args:
         truth: folder of truth.safetensors (motion and rig of the true speaker) and views.json (list of `file`,
@@ -110,6 +112,7 @@ def views_table(scored: Sequence[ScoredView]) -> dict[str, Any]:
     return {
         "psnr": {str(yaw): float(np.mean([item.psnr for item in of[yaw]])) for yaw in yaws},
         "psnr_head": {str(yaw): float(np.mean([item.psnr_head for item in of[yaw]])) for yaw in yaws},
+        "psnr_frame": {str(yaw): float(np.mean([item.psnr_frame for item in of[yaw]])) for yaw in yaws},
         "pictures": len(scored),
     }
 
@@ -131,6 +134,7 @@ def _score(view: SideView, subject: Subject, true: _Speaker) -> ScoredView:
         drawn=drawn,
         psnr=metrics.psnr(drawn, known, person),
         psnr_head=metrics.psnr(drawn, known, head),
+        psnr_frame=metrics.psnr(drawn, known),
     )
 
 

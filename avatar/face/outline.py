@@ -1,4 +1,4 @@
-"""How far from the rig's rim the person ends in a picture: at ears, cheeks, jaw and skull. Needs OpenCV."""
+"""How far from the rig's rim the person ends in a picture: at ears, cheeks, jaw, skull and shoulders. Needs OpenCV."""
 
 from dataclasses import dataclass
 
@@ -39,7 +39,7 @@ class Picture:
 
 @dataclass(frozen=True, kw_only=True)
 class Outline:
-    """Points on the rim of the head, where it hides nothing but background."""
+    """Points on the rim of the rig, where it hides nothing but background."""
 
     triangle: Int[np.ndarray, "n"]
     barycentric: Float[np.ndarray, "n 3"]
@@ -67,27 +67,29 @@ def prepared(
     return Picture(motion=motion, coverage=cv2.GaussianBlur(alpha, (0, 0), _SOFT), skin=parser.skin_evidence(frame))
 
 
-def outline(rig: PersonalRig, camera: Camera, picture: Picture, closed: Bool[np.ndarray, "f"]) -> Outline:
+def outline(
+    rig: PersonalRig, camera: Camera, picture: Picture, part: Bool[np.ndarray, "f"], *, inward: float = _INWARD
+) -> Outline:
     """Compare the rim of the posed rig with the person's edge, along the rim's normals.
 
     Args:
-        closed: triangles that do not touch an open edge of the mesh: such an edge is no rim.
+        part: triangles whose rim is looked at; none that touches an open edge of the mesh: such an edge is no rim.
+        inward: metres over which the person's edge is looked for inside of the rim.
     """
     T = camera.T_camera_world
     local = rig.posed(picture.motion) @ T[:3, :3].T + T[:3, 3]
     drawn, weights, _ = rasterize_mesh(local, rig.faces, camera.focal, camera.center, camera.size)
     seen = drawn.numpy()
     regions = rig.regions.numpy()
-    head = closed & (regions != Region.NECK) & (regions != Region.TORSO)
     unit = float(local[:, 2].median()) / camera.focal[0]
-    points, normals, soft = _rim(seen, head, max(round(_SPACING / unit), 1))
+    points, normals, soft = _rim(seen, part, max(round(_SPACING / unit), 1))
     at = tuple(points.astype(int).T[::-1])
     triangle, barycentric = seen[at], weights.numpy()[at]
     corners = local.numpy()[rig.faces.numpy()[triangle]]
     place = (corners * barycentric[..., None]).sum(1)
     near = np.arange(-4, 4 + _STEP, _STEP)
     own = _edge(_along(soft, points, normals, near), near)
-    way = np.arange(-_INWARD / unit, _OUTWARD / unit, _STEP)
+    way = np.arange(-inward / unit, _OUTWARD / unit, _STEP)
     edge = _edge(_along(picture.coverage, points, normals, way), way)
     known = np.isfinite(own) & np.isfinite(edge)
     end = points + np.where(known, edge, 0)[:, None] * normals
@@ -106,9 +108,9 @@ def outline(rig: PersonalRig, camera: Camera, picture: Picture, closed: Bool[np.
 
 
 def _rim(
-    seen: Int[np.ndarray, "h w"], head: Bool[np.ndarray, "f"], step: int
+    seen: Int[np.ndarray, "h w"], part: Bool[np.ndarray, "f"], step: int
 ) -> tuple[Float[np.ndarray, "n 2"], Float[np.ndarray, "n 2"], Float[np.ndarray, "h w"]]:
-    """Columns and rows of the head's outermost pixels, directions outwards, and the softened mask of the rig."""
+    """Columns and rows of the part's outermost pixels, directions outwards, and the softened mask of the rig."""
     import cv2
 
     mask = (seen >= 0).astype(np.uint8)
@@ -116,7 +118,7 @@ def _rim(
     points = np.concatenate([np.zeros((0, 2)), *(line[::step, 0] for line in lines)]).astype(np.int64)
     height, width = seen.shape
     inside = (points > 2).all(1) & (points[:, 0] < width - 3) & (points[:, 1] < height - 3)
-    inside &= head[seen[points[:, 1], points[:, 0]]]
+    inside &= part[seen[points[:, 1], points[:, 0]]]
     points = points[inside].astype(np.float32)
     solid = mask.astype(np.float32)
     return points, _outward(cv2.GaussianBlur(solid, (0, 0), 2.0), points), cv2.GaussianBlur(solid, (0, 0), _SOFT)

@@ -25,11 +25,12 @@ from avatar.face.gaze import turned_gaze, with_looks
 from avatar.face.outline import Outline, Picture, outline, prepared
 from avatar.face.parsing import Parser
 from avatar.face.rig import AbstractRig, LandmarkTable, PersonalRig
+from avatar.face.shoulders import fit_shoulders
 from avatar.face.solver_shape import smooth_kernels
 from avatar.face.solver_shared import spread_frames
 
 _STAGE = "head shape"
-_FRAMES, _ROUNDS = 16, 4
+_FRAMES, _ROUNDS, _SHOULDERS_EVERY = 16, 4, 2
 _SURE = 0.8
 """Confidence, relative to the best frame's, of a frame that is looked at."""
 _WAVES = ((0.060, 0.004), (0.020, 0.002))
@@ -68,7 +69,7 @@ def fit_silhouette(
     mask: Callable[[int], UInt8[np.ndarray, "h w"]],
     sink: Sink = silent,
 ) -> tuple[FaceTrack, PersonalRig]:
-    """The track and rig with a head that ends where the person does; the face stays where the pictures show it.
+    """The track and rig with a head and shoulders that end where the person does; the face stays where it is seen.
 
     Args:
         frame: gives frame i; only some with a face are asked for.
@@ -78,16 +79,21 @@ def fit_silhouette(
     chosen = _chosen(track)
     pictures = _pictures(track, rig, chosen, frame, mask)
     space, closed = _Space(rig, track.identity, family), _closed(rig.faces.numpy())
+    below = np.isin(rig.regions.numpy(), (Region.NECK, Region.TORSO))
     z, now, bald = np.zeros(space.size), rig, False
     for done in range(_ROUNDS):
         sink(Progress(stage=_STAGE, done=done, total=_ROUNDS, unit="rounds"))
-        found = [outline(now, track.camera, picture, closed) for picture in pictures]
+        found = [outline(now, track.camera, picture, closed & ~below) for picture in pictures]
         bald = _is_bald(found) if done == 0 else bald
         bare = [part.is_skin & (bald | ~part.on_scalp) for part in found]
         z = _solved(space, _Found(found, bare, _STRAYS[done]), z)
         now = space.rig(z)
+    track, person = space.answer(track, z)
+    posed = [replace(p, motion=track.motion.frame(i)) for p, i in zip(pictures, chosen.tolist(), strict=True)]
+    torso = closed & (rig.regions.numpy() == Region.TORSO)
+    person = fit_shoulders(person, track.camera, posed[::_SHOULDERS_EVERY], torso)
     sink(Progress(stage=_STAGE, done=_ROUNDS, total=_ROUNDS, unit="rounds"))
-    return space.answer(track, z)
+    return track, person
 
 
 def _chosen(track: FaceTrack) -> Int[np.ndarray, "n"]:

@@ -2,7 +2,8 @@
 
 Corners on the clothes of one reference frame are followed by pyramidal Lucas-Kanade (Bouguet 2001), always from the
 reference, so that nothing drifts. Each lies on the rig's torso as that frame shows it; the rigid motion that takes all
-of them to where they are seen turns and shifts the torso (Gauss-Newton; turns are held near what the head says).
+of them to where they are seen turns and shifts the torso (Gauss-Newton; turns are held near what the head says). Where
+the head is turned for long, `body_turn` follows instead: corners are lost, or slide along a collar.
 """
 
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from scipy.spatial.transform import Rotation
 from avatar.core import Camera, FaceTrack
 from avatar.events import Progress, Sink, silent
 from avatar.face.ahead import read_ahead
+from avatar.face.body_turn import Cloth, body_turns, is_wide, spread_pixels
 from avatar.face.rig import PersonalRig
 from avatar.face.segments import in_each, spans
 from avatar.ops.mesh import rasterize_mesh
@@ -81,6 +83,12 @@ def follow_torso(
     if len(corners) < _LEAST_CORNERS:
         return track
     starts = {span.start for span in spans(segments, len(track.motion))}
+    if len(starts) == 1 and is_wide(track):
+        pixels = spread_pixels(_chest(track, reference, mask(reference)) > 0)
+        cloth = Cloth(pixels, _anchors(track, rig, reference, pixels))
+        turned = body_turns(track, rig, reference, cloth=cloth, gray=lambda index: _gray(frame(index)), sink=sink)
+        if turned is not None:
+            return turned
     seen = _followed(track, _Start(reference, corners, starts), frame, sink)
     if np.isfinite(seen).any((1, 2)).mean() < _LEAST_SHARE:
         return track
@@ -128,17 +136,24 @@ def _reference(track: FaceTrack) -> int:
     return int((away + 1e3 * (track.confidence <= 0)).argmin())
 
 
-def _corners(
-    track: FaceTrack, index: int, frame: UInt8[np.ndarray, "h w 3"], mask: UInt8[np.ndarray, "h w"]
-) -> Float[np.ndarray, "n 2"]:
-    """Corners on the person well below the chin, px."""
+def _chest(track: FaceTrack, index: int, mask: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
+    """1 on the person well below the chin."""
     import cv2
 
     rows = track.landmarks_px[index, :, 1].numpy()
     below = int(rows.max() + 0.12 * np.ptp(rows))
     inside = (mask > 200).astype(np.uint8)
     inside[: max(below, 0)] = 0
-    inside = cv2.erode(inside, np.ones((9, 9), np.uint8))
+    return cv2.erode(inside, np.ones((9, 9), np.uint8))
+
+
+def _corners(
+    track: FaceTrack, index: int, frame: UInt8[np.ndarray, "h w 3"], mask: UInt8[np.ndarray, "h w"]
+) -> Float[np.ndarray, "n 2"]:
+    """Corners on the person well below the chin, px."""
+    import cv2
+
+    inside = _chest(track, index, mask)
     distance = max(min(frame.shape[:2]) / 85, 3.0)
     found = cv2.goodFeaturesToTrack(_gray(frame), _CORNERS, 0.005, distance, mask=inside * 255)
     return np.zeros((0, 2), np.float32) if found is None else found[:, 0]

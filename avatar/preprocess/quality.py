@@ -207,7 +207,8 @@ def warnings_of(quality: Quality) -> list[str]:
         ),
         (
             turn < 12,
-            f"the head turns by {turn:.0f} degrees only; look left and right while talking, for views from the side",
+            f"the head turns by {turn:.0f} degrees only; look left and right while talking, and turn "
+            "once slowly with head and shoulders, for views from the side",
         ),
         (
             quality.blinks == 0 and quality.seconds > blink_seconds,

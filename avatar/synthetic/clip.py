@@ -43,6 +43,8 @@ class ClipSettings:
     """0 is the hand-chosen person; others are drawn at random."""
     sound: bool = True
     """False: no voice is needed and the film is silent."""
+    turn_deg: float = 0.0
+    """How far the whole body once turns to either side, as users are told to; 0 leaves the shoulders to the front."""
     moments: int = 4
     """How many held-out moments are seen from the side."""
     strands: int = 7500
@@ -141,7 +143,8 @@ def write_clip(
         return files
     manifest.unlink(missing_ok=True)
     rig = AnnyRig.load().personal(_identity(settings))
-    played = perform(rig, seconds=settings.seconds, fps=settings.fps, seed=settings.seed, sound=settings.sound)
+    s = settings
+    played = perform(rig, seconds=s.seconds, fps=s.fps, seed=s.seed, sound=s.sound, turn_deg=s.turn_deg)
     camera = front_camera((settings.size, settings.size))
     _write_truth(files.truth, played, settings, camera)
     if files.hello is not None:

@@ -39,6 +39,12 @@ _TURNS = (
 )  # fmt: skip
 """Yaw, pitch and roll in degrees of the poses that the head visits, in turn."""
 
+_SWIVEL = (0.06, 0.15, 0.17, 0.33, 0.35, 0.44)
+"""Shares of the clip at which the body begins and ends to turn: to one side, to the other, back."""
+_CALM = 0.6
+"""Share of the head's own turns that is left out where the body is turned most."""
+_VOICE = "en-us+f3"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Performance:
@@ -50,11 +56,19 @@ class Performance:
 
 
 def perform(
-    rig: PersonalRig, *, seconds: float, fps: float, seed: int = 0, sound: bool = True, voice: str = "en-us+f3"
+    rig: PersonalRig,
+    *,
+    seconds: float,
+    fps: float,
+    seed: int = 0,
+    sound: bool = True,
+    turn_deg: float = 0.0,
 ) -> Performance:
     """Speak, turn, blink, look and smile for a while.
 
     Args:
+        turn_deg: how far the whole body once turns to either side, as on a swivel chair, in the clip's first half;
+            the head then turns less on its neck.
         sound: without it the mouth speaks made-up syllables and there is no audio (needs no voice).
 
     Raises:
@@ -62,7 +76,7 @@ def perform(
     """
     count = max(round(seconds * fps), 1)
     if sound:
-        audio, phones = speak(LINES, seconds, voice=voice, first=seed % len(LINES))
+        audio, phones = speak(LINES, seconds, voice=_VOICE, first=seed % len(LINES))
     else:
         audio, phones = None, _syllables(seconds, seed)
     heard = audio or _hum(phones, seconds)
@@ -70,14 +84,17 @@ def perform(
     spoken = RuleMotion(style, hear=lambda _: [phones])(heard, fps, seed).select(slice(0, count))
     count = len(spoken)
     times = np.arange(count) / fps
-    turned = _turns(times, seed)
+    swivel = _swivel(times, seconds)
+    turned = _turns(times, seed) * (1 - _CALM * bool(turn_deg) * np.abs(swivel[:, None]))
     expression = spoken.expression + torch.from_numpy(_moods(times, phones, seed)).float()
     # A lively speaker: open vowels lift the upper lip off the teeth.
     lively = 0.55 * expression[:, INDEX["jawOpen"], None].clamp(0, 0.4)
     expression[:, [INDEX["mouthUpperUpLeft"], INDEX["mouthUpperUpRight"]]] += lively
     own = Rotation.from_euler("YXZ", turned) * Rotation.from_rotvec(spoken.neck.numpy().astype(float))
-    gaze = _gaze(spoken.gaze, own)
-    pose, neck = stand(rig, own.as_rotvec(), _sway(times, seed))
+    gaze, body = _gaze(spoken.gaze, own), Rotation.from_rotvec(np.radians(turn_deg) * swivel[:, None] * [0, 1, 0])
+    sway = _sway(times, seed)
+    sway[:, 3:] = (body * Rotation.from_rotvec(sway[:, 3:])).as_rotvec()
+    pose, neck = stand(rig, (body * own).as_rotvec(), sway)
     motion = MotionSequence(
         expression=with_looks(expression.clamp(0, 1), gaze), T_world_head=pose, neck=neck, gaze=gaze, fps=fps
     )
@@ -151,6 +168,16 @@ def _hum(phones: tuple[Phone, ...], seconds: float, rate: int = 16000) -> AudioT
     level = gaussian_filter1d(level, 0.012 * rate)
     tone = sum(np.sin(2 * np.pi * 120 * k * times) / k for k in range(1, 12))
     return AudioTrack(samples=(0.15 * level * tone).astype(np.float32), rate=rate)
+
+
+def _swivel(times: Float[np.ndarray, "t"], seconds: float) -> Float[np.ndarray, "t"]:
+    """The body's turn, 1 at its widest: to one side, to the other, and back (minimum jerk)."""
+    moments, here, out = np.array(_SWIVEL) * seconds, 0.0, np.zeros(len(times))
+    for start, end, there in zip(moments[::2], moments[1::2], (1.0, -1.0, 0.0), strict=True):
+        s = np.clip((times - start) / (end - start), 0, 1)
+        out += (10 * s**3 - 15 * s**4 + 6 * s**5) * (there - here)
+        here = there
+    return out
 
 
 def _turns(times: Float[np.ndarray, "t"], seed: int) -> Float[np.ndarray, "t 3"]:

@@ -147,6 +147,8 @@ def test_a_wrong_shape_scores_lower(tmp_path, rig):
     good, bad = (views.views_table(views.evaluate_views(_subject(r, 1.0), tmp_path)) for r in (rig, flat))
     assert all(math.isfinite(value) for value in bad["psnr"].values())
     assert all(bad["psnr_head"][yaw] < good["psnr_head"][yaw] - 3 for yaw in bad["psnr_head"])
+    # Grey that both stand before is equal: the whole picture loses less than the person.
+    assert all(bad["psnr"][yaw] < bad["psnr_frame"][yaw] < good["psnr_frame"][yaw] for yaw in bad["psnr"])
 
 
 def test_a_camera_is_carried_about_the_axis_that_the_front_picture_shows():

@@ -11,6 +11,7 @@ from avatar.core import Camera, FaceTrack, MotionSequence, Region
 from avatar.face.outline import Outline, outline, prepared
 from avatar.face.parsing import Parser
 from avatar.face.rig import AnnyRig, PersonalRig
+from avatar.face.shoulders import fit_shoulders
 from avatar.face.silhouette import fit_silhouette
 from avatar.ops.mesh import rasterize_mesh
 from avatar.ops.rotation import axis_angle_to_matrix
@@ -20,6 +21,9 @@ cv2 = pytest.importorskip("cv2", reason="needs OpenCV, as the fit of outlines do
 
 SIZE, WALL = (256, 256), (90, 110, 130)
 SKIN, HAIR, CLOTH = (200, 150, 125), (50, 35, 30), (40, 60, 150)
+SHIRT = 0.008
+"""Metres from the body to the outside of what is worn."""
+BELOW = [int(Region.NECK), int(Region.TORSO)]
 YAWS = (-0.35, -0.15, 0.0, 0.15, 0.35)
 
 
@@ -82,7 +86,12 @@ def track_of(yaws: tuple[float, ...]) -> FaceTrack:
 
 
 def film(
-    person: PersonalRig, *, hair: int = 0, hair_colour: tuple[int, ...] = HAIR, yaws: tuple[float, ...] = YAWS
+    person: PersonalRig,
+    *,
+    hair: int = 0,
+    hair_colour: tuple[int, ...] = HAIR,
+    yaws: tuple[float, ...] = YAWS,
+    shirt: float = SHIRT,
 ) -> Film:
     """The person in flat colours with noise; bald, or with hair that stands out by so many pixels."""
     track, random = track_of(yaws), np.random.default_rng(0)
@@ -90,6 +99,7 @@ def film(
     colours[[Region.TORSO]] = CLOTH
     colours[[Region.EYES, Region.BROWS]] = HAIR
     colours[Region.HAIR] = hair_colour if hair else SKIN
+    person = dressed(person, shirt)
     kinds = np.concatenate([person.regions.numpy(), [11]])
     frames, masks = [], []
     for index in range(len(yaws)):
@@ -107,6 +117,12 @@ def film(
         frames.append(noisy.clip(0, 255).astype(np.uint8))
         masks.append(mask * np.uint8(255))
     return Film(track, frames, masks)
+
+
+def dressed(person: PersonalRig, thick: float) -> PersonalRig:
+    """With a shirt over the shoulders."""
+    shirt = thick * person.skin[:, 2:] * vertex_normals(person.neutral, person.faces)
+    return replace(person, neutral=person.neutral + shirt)
 
 
 def apart(a: PersonalRig, b: PersonalRig, vertices: torch.Tensor) -> float:
@@ -238,6 +254,22 @@ def test_a_still_head_keeps_the_depth_that_no_outline_shows():
     assert float(shift[plain().neutral[:, 2] > 0.08].mean()) < 1
 
 
+def test_shoulders_are_found_as_far_below_the_head_as_they_are():
+    longer = plain().neutral + 0.02 * plain().below_head * torch.tensor([0.0, 1.0, 0.0])
+    person = family().personal(torch.zeros(family().identity_size), longer - plain().neutral)
+    person = replace(person, neck_pivots=plain().neck_pivots + torch.tensor([[0.0, 0, 0], [0.0, 0.02, 0]]))
+    fitted, torso = film(person).moved(plain())[1], plain().skin[:, 2] > 0.99
+    assert apart(person, plain(), torso) > 19
+    assert apart(person, fitted, torso) < 6
+    assert abs(float(fitted.neck_pivots[1, 1] - person.neck_pivots[1, 1])) < 0.006
+    assert apart(fitted, plain(), plain().skin[:, 0] > 0.99) < 1
+
+
+def test_where_hardly_a_shoulder_is_seen_the_torso_stays():
+    camera = track_of(YAWS).camera
+    assert fit_shoulders(plain(), camera, [], np.ones(len(plain().faces), bool)) is plain()
+
+
 def test_without_an_edge_of_the_person_nothing_moves():
     drawn = film(plain(), yaws=(0.0, 0.1))
     whole = replace(drawn, masks=[np.full(SIZE, 255, np.uint8)] * 2)
@@ -245,16 +277,17 @@ def test_without_an_edge_of_the_person_nothing_moves():
 
 
 def test_an_open_edge_of_the_mesh_is_no_rim():
-    drawn, rig = film(plain(), yaws=(0.0, 0.1)), plain()
+    drawn, rig = film(plain(), yaws=(0.0, 0.1), shirt=0), plain()
     parser = Parser(rig, drawn.track.camera, 2)
     for index in (0, 1):
         parser.survey(index, drawn.frames[index], drawn.masks[index], drawn.track.motion.frame(index))
     picture = prepared(parser, drawn.frames[0], drawn.masks[0], drawn.track.motion.frame(0))
 
-    def found(closed: torch.Tensor) -> Outline:
-        return outline(rig, drawn.track.camera, picture, closed.numpy())
+    def found(part: torch.Tensor) -> Outline:
+        return outline(rig, drawn.track.camera, picture, part.numpy())
 
-    everything = found(torch.ones(len(rig.faces), dtype=torch.bool))
-    ears = rig.regions == int(Region.EARS)
+    ears, below = rig.regions == int(Region.EARS), torch.isin(rig.regions.long(), torch.tensor(BELOW))
+    everything = found(~below)
     assert ears[everything.triangle].any() and np.abs(everything.gap).max() < 2e-3
-    assert not ears[found(~ears).triangle].any()
+    assert not ears[found(~below & ~ears).triangle].any()
+    assert below[found(below).triangle].all() and not below[everything.triangle].any()

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.ndimage import binary_dilation, binary_fill_holes
+from scipy.spatial.transform import Rotation
 
 from avatar.core import MotionFrame, Region
 from avatar.face.arkit import INDEX
@@ -95,6 +96,16 @@ def test_torso_stands_while_the_head_turns(speaker: Speaker) -> None:
     forward = -motion.T_world_head[:, :3, 2]
     assert forward[:, 0].max() - forward[:, 0].min() > math.sin(math.radians(20)), "the head turns"
     assert torch.isfinite(face).all()
+
+
+def test_a_body_that_turns_shows_both_sides_and_then_the_front_again(speaker: Speaker) -> None:
+    front, turned = (perform(speaker.rig, seconds=8, fps=5, sound=False, turn_deg=d).motion for d in (0, 30))
+    pose = turned.T_world_head[:, :3, :3].double().numpy()
+    torso = Rotation.from_matrix(pose) * Rotation.from_rotvec(-turned.neck.double().numpy())
+    yaw = np.degrees(torso.as_rotvec()[:, 1])
+    assert yaw.max() > 28 and yaw.min() < -28
+    half = len(front) // 2
+    torch.testing.assert_close(turned.T_world_head[half:], front.T_world_head[half:], atol=1e-5, rtol=0)
 
 
 def test_lips_follow_the_made_up_phones(speaker: Speaker) -> None:
