@@ -39,7 +39,7 @@ _TURNS = (
 )  # fmt: skip
 """Yaw, pitch and roll in degrees of the poses that the head visits, in turn."""
 
-_SWIVEL = (0.06, 0.15, 0.17, 0.33, 0.35, 0.44)
+_SWIVEL = (0.28, 0.37, 0.39, 0.55, 0.57, 0.66)
 """Shares of the clip at which the body begins and ends to turn: to one side, to the other, back."""
 _CALM = 0.6
 """Share of the head's own turns that is left out where the body is turned most."""
@@ -67,7 +67,7 @@ def perform(
     """Speak, turn, blink, look and smile for a while.
 
     Args:
-        turn_deg: how far the whole body once turns to either side, as on a swivel chair, in the clip's first half;
+        turn_deg: how far the whole body once turns to either side, as on a swivel chair, in the middle of the clip;
             the head then turns less on its neck.
         sound: without it the mouth speaks made-up syllables and there is no audio (needs no voice).
 

@@ -9,13 +9,13 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from avatar.core import Camera, FaceTrack, MotionSequence
-from avatar.events import Progress
+from avatar.events import Event, Progress
 from avatar.face.rig import AnnyRig, PersonalRig
 from avatar.ops.mesh import rasterize_mesh
 
 pytest.importorskip("cv2", reason="needs OpenCV, as the pictures' comparison does")
 
-from avatar.face.photometric import refine_pose  # noqa: E402
+from avatar.face.photometric import refine_pose
 
 SIZE, COUNT, FPS = (224, 224), 36, 25.0
 CAMERA = Camera(T_world_camera=torch.eye(4), focal=(600.0, 600.0), center=(112.0, 112.0), size=SIZE)
@@ -45,7 +45,7 @@ def waves(amount: list[float], phase: float) -> np.ndarray:
 
 @cache
 def true_motion() -> MotionSequence:
-    return motion(waves([0.06, 0.15, 0.04], 0), waves([0.01, 0.006, 0.01], 1) + [0.0, 0.05, 0.8])
+    return motion(waves([0.06, 0.15, 0.04], 0), waves([0.01, 0.006, 0.01], 1) + np.array([0.0, 0.05, 0.8]))
 
 
 def wrong_motion() -> MotionSequence:
@@ -61,7 +61,7 @@ def frames(patterned: bool = True) -> np.ndarray:
     """A head of soft-edged patches of skin, as skin has them, on grey."""
     rng = np.random.default_rng(0)
     waving = rng.normal(size=(40, 3)) * 160
-    colours = np.zeros((len(rig().neutral), 3)) + [170.0, 130.0, 110.0]
+    colours = np.tile([170.0, 130.0, 110.0], (len(rig().neutral), 1))
     if patterned:
         colours += 14 * np.sin(rig().neutral.numpy() @ waving.T + rng.uniform(0, 6, 40)) @ rng.normal(size=(40, 3)) / 4
     out = np.full((COUNT, *SIZE, 3), 90.0)
@@ -155,6 +155,7 @@ def test_a_rig_of_which_little_goes_with_the_skull_is_left_alone():
 
 
 def test_progress_ends_with_all_frames():
-    heard: list[Progress] = []
+    heard: list[Event] = []
     refine_pose(followed(wrong_motion()), rig(), frames().__getitem__, sink=heard.append)
-    assert heard[-1].done == heard[-1].total == COUNT
+    last = heard[-1]
+    assert isinstance(last, Progress) and last.done == last.total == COUNT
