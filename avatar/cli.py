@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from avatar.preprocess import PreprocessConfig
 
 Output = Annotated[Path, arg(aliases=["-o"])]
-Recipe = Literal["gaussian/base", "gaussian/fast", "gaussian/smoke"]
+Recipe = Literal[
+    "gaussian/base", "gaussian/fast", "gaussian/smoke",
+    "field/base", "field/fast", "field/smoke", "field/geneface", "field/synctalk",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +34,7 @@ class Build:
     out: Output
     """Folder for everything; OUT/avatar is the avatar, OUT/report/index.html the report."""
     recipe: Recipe = "gaussian/base"
-    """base takes minutes, fast less, smoke only shows that everything works."""
+    """base takes minutes, fast less, smoke only shows that it works; docs/field.md says when to take a field."""
     size: int = 512
     """Longest side of the working picture in pixels."""
     rig: str = "anny"
@@ -83,7 +86,7 @@ class Train:
     workspace: Positional[Path]
     """The folder that preprocess made."""
     recipe: Recipe = "gaussian/base"
-    """base takes minutes, fast less, smoke only shows that everything works."""
+    """base takes minutes, fast less, smoke only shows that it works; docs/field.md says when to take a field."""
     viewer: bool = False
     """Show the curves and the newest pictures in the browser while it learns."""
 
@@ -200,7 +203,7 @@ class Demo:
     size: int = 384
     """Side of the drawn clip in pixels."""
     recipe: Recipe = "gaussian/fast"
-    """base takes minutes, fast less, smoke only shows that everything works."""
+    """base takes minutes, fast less, smoke only shows that it works; docs/field.md says when to take a field."""
 
     def run(self, console: Console) -> None:
         from avatar.build import demo

@@ -57,7 +57,8 @@ def train(workspace: Path, config: TrainConfig, sink: Sink = silent) -> Path:
     finally:
         torch.set_num_threads(threads)
     facts = {"recipe": config.name, "key": key, "steps": session.step, "seconds": round(session.seconds, 1)}
-    meta = AvatarMeta.of("gaussian", data.camera, data.rest(), track.motion.fps, trained=facts, speech=style)
+    kind = str(session.backbone.facts()["kind"])
+    meta = AvatarMeta.of(kind, data.camera, data.rest(), track.motion.fps, trained=facts, speech=style)
     AvatarModel(session.backbone, Plate(image=data.plate, camera=data.camera), meta).save(folder)
     saved.unlink(missing_ok=True)
     sink(Done(stage=STAGE, seconds=session.seconds, outputs=(folder,), facts=session.backbone.facts()))
