@@ -101,6 +101,29 @@ class Train:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Distil:
+    """Turn the field of a build into a Gaussian avatar, which is faster and can be exported; says what it lost."""
+
+    workspace: Positional[Path]
+    """The folder that build made with a field recipe."""
+    out: Output
+    """Folder of the new avatar."""
+    recipe: Literal["gaussian/base", "gaussian/fast", "gaussian/smoke"] = "gaussian/fast"
+    """How the Gaussians are trained."""
+
+    def run(self, console: Console) -> None:
+        from avatar.build import distil_workspace
+
+        lost = distil_workspace(self.workspace, self.out, recipe=self.recipe, sink=console)
+        _say(
+            f"avatar: {self.out}\n"
+            f"held-out frames: {lost.pupil_psnr:.2f} dB against the film, the field has {lost.teacher_psnr:.2f} dB; "
+            f"{lost.kept_psnr:.2f} dB against the field\n"
+            f"frames a second here: {lost.pupil_fps:.1f}, the field has {lost.teacher_fps:.1f}"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Evaluate:
     """Only the last part of build: score the avatar on the part of the clip that training never saw."""
 
@@ -269,7 +292,7 @@ def _preprocessing(command: Build | Preprocess) -> "PreprocessConfig":
     )
 
 
-Command = Build | Preprocess | Train | Evaluate | Drive | Export | TrackLive | View | Demo | Doctor
+Command = Build | Preprocess | Train | Distil | Evaluate | Drive | Export | TrackLive | View | Demo | Doctor
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -29,7 +29,7 @@ from avatar.models.gaussian_view import Scene, View
 from avatar.models.pose_correction import corrected, middle_of_face
 from avatar.ops.raymarch import composite
 
-_INSIDE, _OUTSIDE, _SOFT = 6.0, 1.0, 0.003
+_INSIDE, _OUTSIDE, _SOFT = 7.0, 1.0, 0.003
 """The prior: logarithms of the density (1 / m) inside and outside of the rig, and metres from one to the other. What no
 picture shows stays as this says, so a head is closed on the side that was not filmed."""
 _MOST = 8.0
@@ -171,6 +171,8 @@ class FieldHead(AbstractBackbone):
             at, owner = tensors["at"].long(), tensors["owner"].long()
             cells = Cells(tensors["low"].float(), (x, y, z), at, owner, torch.zeros(len(at)))
             conditioning = Conditioning(config.code, hidden=config.motion_hidden)
+            if len(tensors["coat"]) != len(rig.neutral):
+                raise InputError("avatar weights: they belong to another rig; build the avatar again")
             head = cls(Shell(rig, tensors["coat"].float(), config.shell), cells, conditioning, config)
             for name in ("encoding", "net", "conditioning"):
                 part = {k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")}

@@ -73,9 +73,9 @@ class _Hit:
 class ShellConfig:
     """How rays go through the shell."""
 
-    steps: int = 8
+    steps: int = 6
     """Samples of a ray through the surface, in 22 mm."""
-    edge_steps: int = 6
+    edge_steps: int = 5
     """Samples before, and behind, an edge."""
     follows_face: bool = True
     """Whether the shell goes along with the rig's actions and eyes, or with its bones only."""

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 _TURNS = 4
 """Refreshes in which every cell is looked at once."""
+_UNSEEN = -1.0
+"""Level of a cell that was not looked at."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +44,7 @@ class FieldUpkeep(AbstractUpkeep):
         """Args: `steps` of the whole training."""
         self.head, self.config = head, config
         self._cells = head.space.cells
-        self._level = torch.full((len(self._cells.at),), torch.inf)
+        self._level = torch.full((len(self._cells.at),), _UNSEEN)
         self._first = config.first * steps
 
     def before_backward(self, step: int, out: RenderOutput) -> Tensor:
@@ -62,9 +64,9 @@ class FieldUpkeep(AbstractUpkeep):
         density = self.head.density(points, cells.height[some], out.aux["code"].detach())
         self._level *= self.config.fade
         known, found = self._level[some], 1 - torch.exp(-density * CELL)
-        self._level[some] = torch.where(known.isinf(), found, torch.maximum(known, found))
+        self._level[some] = torch.maximum(known, found)
         if step >= self._first:
-            space.occupied[tuple(cells.at.T)] = self._level > self.config.threshold
+            space.occupied[tuple(cells.at.T)] = (self._level < 0) | (self._level > self.config.threshold)
             space.changed()
         return {"occupied": float(space.occupied.sum()) / max(len(cells.at), 1)}
 

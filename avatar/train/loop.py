@@ -17,7 +17,7 @@ from avatar.models.avatar_model import AvatarMeta, AvatarModel
 from avatar.models.backdrop import Plate, over
 from avatar.train.checkpoint import training_key
 from avatar.train.config import TrainConfig
-from avatar.train.dataset import Dataset, Sample, prefetched
+from avatar.train.dataset import Dataset, Sample, SampleSource, prefetched
 from avatar.train.log import TrainingLog
 from avatar.train.losses import picture_loss
 from avatar.train.session import Session
@@ -52,7 +52,7 @@ def train(workspace: Path, config: TrainConfig, sink: Sink = silent) -> Path:
         session.resume(saved)
         log = TrainingLog(saved.with_name("log.json"), sink)
         log.resume(session.step)
-        _run(session, data, saved, log)
+        run(session, data, saved, log)
         log.save()
     finally:
         torch.set_num_threads(threads)
@@ -65,7 +65,8 @@ def train(workspace: Path, config: TrainConfig, sink: Sink = silent) -> Path:
     return folder
 
 
-def _run(session: Session, data: Dataset, saved: Path, sink: TrainingLog) -> None:
+def run(session: Session, data: SampleSource, saved: Path, sink: TrainingLog) -> None:
+    """Take the steps that are left, with a checkpoint in `saved` now and then."""
     config, began, tuner = session.config, time.monotonic() - session.seconds, ThreadTuner(session.config.threads)
     sink(Progress(stage=STAGE, done=session.step, total=config.steps, unit="steps"))
     session.backbone.train()
