@@ -33,6 +33,8 @@ _BESIDE, _BESIDE_STEPS = 0.25, 100
 FAR_OUT = 1.0
 """Metres above the surface that stand for everything beside the shell."""
 _NEAR = 0.02
+_WIDE = 50
+"""Pixels: where cells are wider than this, close to the camera, it is not asked which rays may meet one."""
 ANYWHERE, WITH_HEAD, WITH_TORSO = 1, 2, 3
 """Owners of the cells that a ray may find something in: all of them, or those beside the shell."""
 
@@ -165,7 +167,12 @@ class PosedShell:
         (h, w), T = camera.size, camera.T_camera_world
         local = points @ T[:3, :3].T + T[:3, 3]
         local = local[local[:, 2] > _NEAR]
-        reach = int(CELL * max(camera.focal) / float(local[:, 2].min())) + 2 if len(local) else 0
+        count = h * w if pixels is None else len(pixels)
+        if not len(local):
+            return torch.zeros(count, dtype=torch.bool)
+        reach = int(CELL * max(camera.focal) / float(local[:, 2].min())) + 2
+        if reach > _WIDE:
+            return torch.ones(count, dtype=torch.bool)
         column = (local[:, 0] / local[:, 2] * camera.focal[0] + camera.center[0]).floor().long() + reach
         row = (local[:, 1] / local[:, 2] * camera.focal[1] + camera.center[1]).floor().long() + reach
         inside = (column >= 0) & (column < w + 2 * reach) & (row >= 0) & (row < h + 2 * reach)
