@@ -93,21 +93,24 @@ class FieldHead(AbstractBackbone):
         posed = self.shell.posed(*corrected(self.rig, request.motion, correction, self._middle))
         pieces = posed.rays(request.camera, request.pixels, self.space.beside)
         samples = self.space.march(pieces, jitter=self.training)
-        blended, alpha, depth = self._blended(pieces, samples, code)
+        blended, alpha, depth, seen = self._blended(pieces, samples, code)
         shape = request.camera.size if request.pixels is None else (len(request.pixels),)
         count = len(request.pixels) if request.pixels is not None else shape[0] * shape[-1]
         drawn = torch.cat([blended, depth[:, None], alpha[:, None]], 1)
         whole = _joined(drawn.split([len(piece) for piece in pieces]), pieces, count)
-        seen = (whole[:, -1] > _SEEN).nonzero()[:, 0]
-        cover = whole[seen, -1:]
-        colour = self.net.pixels(whole[seen, :-2] / cover, code) * cover
-        rgb = torch.zeros(count, 3).index_put((seen,), colour)
-        z, alpha = (torch.zeros(count).index_put((seen,), column) for column in whole[seen, -2:].T)
-        aux = {"code": code, "samples": len(samples.ray)}
+        full = (whole[:, -1] > _SEEN).nonzero()[:, 0]
+        cover = whole[full, -1:]
+        colour = self.net.pixels(whole[full, :-2] / cover, code) * cover
+        rgb = torch.zeros(count, 3).index_put((full,), colour)
+        z, alpha = (torch.zeros(count).index_put((full,), column) for column in whole[full, -2:].T)
+        aux = {"code": code, "samples": len(samples.ray), **seen}
         return RenderOutput(rgb=rgb.view(*shape, 3), alpha=alpha.view(shape), depth=z.view(shape), aux=aux)
 
-    def _blended(self, pieces: list[Rays], samples: Samples, code: Float[Tensor, "k"]) -> tuple[Tensor, Tensor, Tensor]:
-        """Values, alpha and depth of each piece of a ray, premultiplied."""
+    def _blended(
+        self, pieces: list[Rays], samples: Samples, code: Float[Tensor, "k"]
+    ) -> tuple[Tensor, Tensor, Tensor, dict[str, Tensor]]:
+        """Values, alpha and depth of each piece of a ray, premultiplied; and what upkeep looks at in the samples:
+        `weights`, `height` above the surface in metres, `cell`."""
         origin, direction, height, length, depth = (
             torch.cat([getattr(piece, name) for piece in pieces])
             for name in ("origin", "direction", "height", "length", "depth")
@@ -117,12 +120,15 @@ class FieldHead(AbstractBackbone):
         middle = (samples.start + samples.end) / 2
         learns_pose = not self.training or self.config.rate_pose > 0
         ends = (places if learns_pose else places.detach())[samples.ray]
-        features = self.encoding(torch.addcmul(ends[:, :3], middle[:, None], ends[:, 3:]))
+        points = torch.addcmul(ends[:, :3], middle[:, None], ends[:, 3:])
+        features = self.encoding(points)
         way = nn.functional.normalize(ends[:, 3:].detach(), dim=-1) if self.net.degree else None
         logs, values = self.net.samples(features, code, way)
-        density = _density(logs, facts[:, 0] + middle * facts[:, 1]) * facts[:, 2]
-        blended, alpha, along, _ = composite(density, values, samples.start, samples.end, samples.packed)
-        return blended, alpha, alpha * depth[:, 0] + along * (depth[:, 1] - depth[:, 0])
+        above = facts[:, 0] + middle * facts[:, 1]
+        density = _density(logs, above) * facts[:, 2]
+        blended, alpha, along, weights = composite(density, values, samples.start, samples.end, samples.packed)
+        seen = {"weights": weights, "height": above, "cell": self.space.cell(points.detach())} if self.training else {}
+        return blended, alpha, alpha * depth[:, 0] + along * (depth[:, 1] - depth[:, 0]), seen
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         c, tables = self.config, [*self.encoding.parameters(), *self.net.tables()]

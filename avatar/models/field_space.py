@@ -84,6 +84,12 @@ class Space(nn.Module):
         super()._load_from_state_dict(*args, **kwargs)
         self.changed()
 
+    def cell(self, points: Float[Tensor, "s 3"]) -> Int[Tensor, "s"]:
+        """Cells of points in units of the longest side, counted as the grid lies in memory."""
+        (x, y, z), at = self.occupied.shape, (points * (self.side / CELL)).long()
+        columns = [at[:, i].clamp(0, n - 1) for i, n in enumerate((x, y, z))]
+        return (columns[0] * y + columns[1]) * z + columns[2]
+
     def march(self, pieces: Sequence[Rays], *, jitter: bool) -> Samples:
         """Samples in the occupied cells of each piece's place, all pieces' rays one after the other."""
         packed, ray, spans, rays, count = [], [], [], 0, 0

@@ -4,12 +4,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
+from jaxtyping import Bool
 from torch import Tensor
 from torch.optim import Optimizer
 
 from avatar.core import RenderOutput
 from avatar.models.base import AbstractUpkeep
-from avatar.models.field_shell import CELL
+from avatar.models.field_shell import CELL, FAR_OUT, MARGIN
 from avatar.models.field_space import middles
 
 if TYPE_CHECKING:
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
 
 _TURNS = 4
 """Refreshes in which every cell is looked at once."""
+_NEWS = 1e-4
+"""Share of the cells met for the first time since the last refresh, below which hardly any will follow."""
+_FREE = 0.003
+"""Metres above the surface up to which anything may be: that is how far the rig errs."""
 _UNSEEN = -1.0
 """Level of a cell that was not looked at."""
 
@@ -35,6 +40,8 @@ class OccupancyConfig:
     """Of a cell's largest opacity, at each refresh: what only some motions show stays for a while."""
     opaque: float = 0.0
     """Weight of the entropy of alpha, which wants it to be all or nothing."""
+    thin: float = 0.02
+    """Weight of what hangs in front of the rig's surface: from the front nobody sees that it does, but from aside."""
 
 
 class FieldUpkeep(AbstractUpkeep):
@@ -43,35 +50,58 @@ class FieldUpkeep(AbstractUpkeep):
     def __init__(self, head: "FieldHead", steps: int, config: OccupancyConfig):
         """Args: `steps` of the whole training."""
         self.head, self.config = head, config
-        self._cells = head.space.cells
+        self._cells = cells = head.space.cells
+        x, y, z = cells.shape
+        self._place = (cells.at[:, 0] * y + cells.at[:, 1]) * z + cells.at[:, 2]
+        self._met = torch.zeros(x * y * z, dtype=torch.bool)
+        """Cells that held a sample."""
+        self._share = 0.0
+        """Of the cells that did, at the last refresh."""
         self._level = torch.full((len(self._cells.at),), _UNSEEN)
         self._first = config.first * steps
 
     def before_backward(self, step: int, out: RenderOutput) -> Tensor:
-        """Pixels of the person or of the background, hardly any between (entropy of alpha, as RAD-NeRF has it)."""
-        if not self.config.opaque:
-            return torch.zeros(())
-        alpha = out.alpha.clamp(1e-5, 1 - 1e-5)
-        return -self.config.opaque * (alpha * alpha.log() + (1 - alpha) * (1 - alpha).log()).mean()
+        """Pixels of the person or of the background, hardly any between (entropy of alpha, as RAD-NeRF has it); and
+        nothing far in front of the surface."""
+        loss = torch.zeros(())
+        if self.config.opaque:
+            alpha = out.alpha.clamp(1e-5, 1 - 1e-5)
+            loss = loss - self.config.opaque * (alpha * alpha.log() + (1 - alpha) * (1 - alpha).log()).mean()
+        if self.config.thin:
+            height, weights = out.aux["height"].detach(), out.aux["weights"]
+            excess = (height - _FREE).clamp(0, MARGIN) * (height < FAR_OUT / 2) / MARGIN
+            loss = loss + self.config.thin * (weights * excess).sum() / weights.detach().sum().clamp_min(1.0)
+        return loss
 
     @torch.no_grad()
     def after_step(self, step: int, out: RenderOutput, optimizer: Optimizer) -> dict[str, float]:
-        if not self.config.every or step % self.config.every:
+        if not self.config.every:
+            return {}
+        self._met[out.aux["cell"]] = True
+        if step % self.config.every:
             return {}
         space, cells = self.head.space, self._cells
         some = torch.arange(step // self.config.every % _TURNS, len(cells.at), _TURNS)
         points = middles(cells.low, cells.at[some]) + CELL * (torch.rand(len(some), 3) - 0.5)
         density = self.head.density(points, cells.height[some], out.aux["code"].detach())
         self._level *= self.config.fade
-        known, found = self._level[some], 1 - torch.exp(-density * CELL)
-        self._level[some] = torch.maximum(known, found)
+        self._level[some] = torch.maximum(self._level[some], 1 - torch.exp(-density * CELL))
+        met = self._met[self._place]
+        news = float(met.float().mean()) - self._share
+        self._share += news
         if step >= self._first:
-            space.occupied[tuple(cells.at.T)] = (self._level < 0) | (self._level > self.config.threshold)
+            space.occupied[tuple(cells.at.T)] = self._kept(met, news < _NEWS)
             space.changed()
         return {"occupied": float(space.occupied.sum()) / max(len(cells.at), 1)}
 
+    def _kept(self, met: Bool[Tensor, "n"], settled: bool) -> Bool[Tensor, "n"]:
+        """Cells that hold something, or were not looked at yet. Outside of the surface only those that some picture has
+        shown: what collisions of the hash leave in the others would hang in the air, seen from aside."""
+        kept = (self._level < 0) | (self._level > self.config.threshold)
+        return kept & (met | (self._cells.height < _FREE)) if settled else kept
+
     def to_tensors(self) -> dict[str, Tensor]:
-        return {"level": self._level}
+        return {"level": self._level, "met": self._met.to(torch.uint8)}
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
-        self._level = tensors["level"].clone()
+        self._level, self._met = tensors["level"].clone(), tensors["met"].bool()

@@ -15,7 +15,7 @@ from avatar.models.avatar_model import AvatarModel
 from avatar.models.field_head import FieldConfig, FieldHead
 from avatar.models.field_net import EncodingConfig, NetConfig
 from avatar.models.field_shell import WITH_HEAD, WITH_TORSO, Shell, ShellConfig
-from avatar.models.field_upkeep import OccupancyConfig
+from avatar.models.field_upkeep import FieldUpkeep, OccupancyConfig
 from avatar.models.gaussian_head import GaussianConfig
 from avatar.models.gaussian_view import View
 from avatar.recipes import RECIPES, recipe
@@ -115,6 +115,34 @@ def test_training_leaves_cells_out_and_explains_frames_that_it_never_saw(workspa
             out = avatar.render(RenderRequest(camera=track.camera, motion=track.motion.frame(number)))
             errors[i] += float((out.rgb - data.picture(number)).abs().mean())
     assert errors[1] < 0.6 * errors[0]
+
+
+def test_cells_in_the_air_that_no_picture_showed_are_left_out_once_pictures_show_nothing_new(workspace):
+    session, data = begun(workspace)
+    upkeep, head = session.upkeep, session.backbone
+    assert isinstance(upkeep, FieldUpkeep) and isinstance(head, FieldHead)
+    height = head.space.cells.height
+    none = torch.zeros(len(height), dtype=torch.bool)
+    assert upkeep._kept(none, settled=False).all() and upkeep._kept(~none, settled=True).all()
+    assert torch.equal(upkeep._kept(none, settled=True), height < 0.003)
+    session.backbone.train()
+    for step in range(3):
+        take_step(session, data.sample(step), step)
+    met = upkeep.to_tensors()["met"].bool()
+    assert 100 < met.sum() < len(height)
+
+
+def test_what_hangs_in_front_of_the_surface_is_penalised_and_pulled_back(workspace):
+    session, data = begun(workspace)
+    session.backbone.train()
+    sample = data.sample(0)
+    out = session.backbone.render(RenderRequest(camera=sample.camera, motion=sample.motion))
+    high = replace(out, aux={**out.aux, "height": torch.full_like(out.aux["height"], 0.01)})
+    low = replace(out, aux={**out.aux, "height": torch.zeros_like(out.aux["height"])})
+    loss = session.upkeep.before_backward(0, high)
+    assert loss.item() > 0 and session.upkeep.before_backward(0, low).item() == 0
+    (gradient,) = torch.autograd.grad(loss, out.aux["weights"])
+    assert (gradient >= 0).all() and gradient.max() > 0
 
 
 def test_hair_beside_the_rig_is_looked_for_and_goes_with_its_part():
