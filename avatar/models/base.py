@@ -68,7 +68,7 @@ class AbstractBackbone(nn.Module, ABC):
         Raises:
             InputError: if the backbone is not made of Gaussians.
         """
-        raise InputError("this avatar is not made of Gaussians; build it with a gaussian recipe to have splats")
+        raise InputError("this avatar is not made of Gaussians; `avatar distil` makes some, or take a gaussian recipe")
 
     @abstractmethod
     def upkeep(self, steps: int) -> AbstractUpkeep:

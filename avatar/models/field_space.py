@@ -71,6 +71,7 @@ class Space(nn.Module):
         high = cells.low + CELL * torch.tensor(cells.shape)
         self._corners = tuple(cells.low.tolist()), tuple(high.tolist())
         self.side = CELL * max(cells.shape)
+        self.register_load_state_dict_post_hook(lambda module, keys: self.changed())
         self.changed()
 
     def changed(self) -> None:
@@ -79,10 +80,6 @@ class Space(nn.Module):
         found = [self._grids[k].nonzero() for k in _BESIDE]
         self.beside: list[Float[Tensor, "n 3"]] = [middles(self.low, at) for at in found]
         """Middles of the occupied cells beside the shell that go with the head, and with the torso."""
-
-    def _load_from_state_dict(self, *args, **kwargs) -> None:
-        super()._load_from_state_dict(*args, **kwargs)
-        self.changed()
 
     def cell(self, points: Float[Tensor, "s 3"]) -> Int[Tensor, "s"]:
         """Cells of points in units of the longest side, counted as the grid lies in memory."""

@@ -1,5 +1,7 @@
 """The laws of `avatar.models.base`, held against every backbone, fresh and after upkeep."""
 
+import inspect
+import re
 from dataclasses import replace
 
 import pytest
@@ -13,6 +15,7 @@ from avatar.models.field_net import EncodingConfig, NetConfig
 from avatar.models.field_upkeep import OccupancyConfig
 from avatar.models.gaussian_head import GaussianConfig, GaussianHead
 from avatar.models.gaussian_upkeep import UpkeepConfig
+from avatar.train import loop
 from tests.contract import toy
 
 SIZE = 48
@@ -88,6 +91,11 @@ def asked() -> RenderRequest:
 
 def test_every_backbone_is_held_to_the_laws():
     assert {name.split()[0] for name in MAKERS} == set(BACKBONES)
+
+
+def test_the_training_loop_has_no_word_of_any():
+    text = inspect.getsource(loop).lower()
+    assert not [word for word in (*BACKBONES, "splat", "ray") if re.search(rf"\b{word}", text)]
 
 
 @torch.no_grad()

@@ -169,10 +169,15 @@ def speed(folder: Path, options: argparse.Namespace, frames: int = 20) -> dict[s
 
 
 def table(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """Figures of each variant after the same processor time, with one thread."""
+    """Figures of each variant after as many steps, with one thread."""
     found = {}
+    sys.stdout.write(
+        "| variant | psnr_peer | psnr_frame | psnr_mouth | processor s | steps |\n|---|---|---|---|---|---|\n"
+    )
     for name in options.only or VARIANTS:
-        config = replace(recipe("field/base"), shrink=options.shrink, threads=1, seconds=60 * options.table_minutes)
+        config = replace(
+            recipe("field/base"), shrink=options.shrink, threads=1, seconds=None, steps=options.table_steps
+        )
         with copied(folder) as copy:
             found[name] = trained(copy, VARIANTS[name](config), options.stride)
         cells = " | ".join(f"{value:.2f}" for value in found[name].values())
@@ -220,7 +225,7 @@ def main() -> int:
     parser.add_argument("--speaker", type=Path, help="folder of the drawn speaker's truth, for `views`")
     parser.add_argument("--shrink", type=int, default=1, help="train and score at 1/N of the size")
     parser.add_argument("--minutes", type=float, default=25.0, help="of each training, by the clock")
-    parser.add_argument("--table-minutes", type=float, default=2.0, help="of each training of the table")
+    parser.add_argument("--table-steps", type=int, default=1500, help="of each training of the table")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--stride", type=int, default=2, help="score every N-th held-out frame")
     parser.add_argument("--only", nargs="*", choices=list(VARIANTS), metavar="VARIANT", help="rows of the table")
