@@ -57,6 +57,9 @@ class FieldUpkeep(AbstractUpkeep):
         """Cells that held a sample."""
         self._share = 0.0
         """Of the cells that did, at the last refresh."""
+        self._settled = False
+        """Whether hardly any cell was met for the first time of late. Once true it stays: cells that come back after
+        long hold what the hash left there, and would spoil the picture until they are learned anew."""
         self._level = torch.full((len(self._cells.at),), _UNSEEN)
         self._first = config.first * steps
 
@@ -90,18 +93,24 @@ class FieldUpkeep(AbstractUpkeep):
         news = float(met.float().mean()) - self._share
         self._share += news
         if step >= self._first:
-            space.occupied[tuple(cells.at.T)] = self._kept(met, news < _NEWS)
+            self._settled |= news < _NEWS
+            space.occupied[tuple(cells.at.T)] = self._kept(met)
             space.changed()
         return {"occupied": float(space.occupied.sum()) / max(len(cells.at), 1)}
 
-    def _kept(self, met: Bool[Tensor, "n"], settled: bool) -> Bool[Tensor, "n"]:
+    def _kept(self, met: Bool[Tensor, "n"]) -> Bool[Tensor, "n"]:
         """Cells that hold something, or were not looked at yet. Outside of the surface only those that some picture has
         shown: what collisions of the hash leave in the others would hang in the air, seen from aside."""
         kept = (self._level < 0) | (self._level > self.config.threshold)
-        return kept & (met | (self._cells.height < _FREE)) if settled else kept
+        return kept & (met | (self._cells.height < _FREE)) if self._settled else kept
 
     def to_tensors(self) -> dict[str, Tensor]:
-        return {"level": self._level, "met": self._met.to(torch.uint8)}
+        return {
+            "level": self._level,
+            "met": self._met.to(torch.uint8),
+            "settled": torch.tensor(int(self._settled)),
+        }
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
         self._level, self._met = tensors["level"].clone(), tensors["met"].bool()
+        self._settled = bool(tensors["settled"])

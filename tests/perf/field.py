@@ -68,7 +68,7 @@ VARIANTS: dict[str, Change] = {
     "the motion's code everywhere alike (no attention)": _part("net", attention=False),
     "hardly any code: one random number of the motion": _MUTE,
     "the space follows the bones only, not the face": _part("shell", follows_face=False),
-    "no correction of head and body poses": _head(rate_pose=0.0),
+    "head and body poses corrected": _head(rate_pose=1e-3),
     "no noise on the motion": _head(input_noise=0.0),
     "no torso": _part("shell", torso=False),
     "no occupancy update": _part("occupancy", every=0),
