@@ -8,6 +8,7 @@ same. survives upkeep: growing and pruning leave a backbone that still keeps all
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
@@ -92,6 +93,7 @@ class AbstractBackbone(nn.Module, ABC):
         """
 
 
+@dataclass(frozen=True, kw_only=True)
 class AbstractHeadConfig(ABC):
     """Sizes and learning rates of one kind of backbone; a frozen dataclass of plain values."""
 

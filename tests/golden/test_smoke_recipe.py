@@ -24,7 +24,7 @@ def losses(name: str, folder: Path) -> dict[str, float]:
     """The loss at some steps of a shortened smoke recipe."""
     workspace = toy.workspace(folder, frames=20, size=64)
     config = recipe(name)
-    head = replace(config.head, **SMALLER[name])  # type: ignore[type-var]
+    head = replace(config.head, **SMALLER[name])
     config = replace(config, head=head, steps=40, shrink=1, threads=1, report_every=5)
     found: dict[str, float] = {}
 

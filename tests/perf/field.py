@@ -43,7 +43,7 @@ BEHIND, FPS, SIDE, KEPT = 1.5, 4.0, 28.0, 1.0
 
 
 def _head(**changes: Any) -> Change:
-    return lambda config: replace(config, head=replace(config.head, **changes))  # type: ignore[type-var]
+    return lambda config: replace(config, head=replace(config.head, **changes))
 
 
 def _part(part: str, **changes: Any) -> Change:
