@@ -10,6 +10,7 @@ from avatar.events import Sink
 if TYPE_CHECKING:
     from avatar.drive.render import Shot
     from avatar.preprocess.config import PreprocessConfig
+    from avatar.train.distil import Loss
 
 _CAMERA_FPS = 30.0
 _TURN_DEG, _TURN_SECONDS = 30.0, 15.0
@@ -41,6 +42,14 @@ def train_workspace(workspace: Path, *, recipe: str, sink: Sink) -> None:
     from avatar.train.loop import train
 
     train(workspace, named(recipe), sink)
+
+
+def distil_workspace(workspace: Path, out: Path, *, recipe: str, sink: Sink) -> "Loss":
+    """A Gaussian avatar from the workspace's field, and what that lost."""
+    from avatar.recipes import recipe as named
+    from avatar.train.distil import distil
+
+    return distil(workspace, out, named(recipe), sink)
 
 
 def evaluate_workspace(workspace: Path, *, copy_to: Path | None, sink: Sink, truth: Path | None = None) -> None:

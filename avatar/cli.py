@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from avatar.preprocess import PreprocessConfig
 
 Output = Annotated[Path, arg(aliases=["-o"])]
-Recipe = Literal["gaussian/base", "gaussian/fast", "gaussian/smoke"]
+Recipe = Literal[
+    "gaussian/base", "gaussian/fast", "gaussian/smoke",
+    "field/base", "field/fast", "field/smoke", "field/geneface", "field/synctalk",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +34,7 @@ class Build:
     out: Output
     """Folder for everything; OUT/avatar is the avatar, OUT/report/index.html the report."""
     recipe: Recipe = "gaussian/base"
-    """base takes minutes, fast less, smoke only shows that everything works."""
+    """base takes minutes, fast less, smoke only shows that it works; docs/field.md says when to take a field."""
     size: int = 512
     """Longest side of the working picture in pixels."""
     rig: str = "anny"
@@ -83,7 +86,7 @@ class Train:
     workspace: Positional[Path]
     """The folder that preprocess made."""
     recipe: Recipe = "gaussian/base"
-    """base takes minutes, fast less, smoke only shows that everything works."""
+    """base takes minutes, fast less, smoke only shows that it works; docs/field.md says when to take a field."""
     viewer: bool = False
     """Show the curves and the avatar, from any side, in the browser while it learns."""
 
@@ -95,6 +98,29 @@ class Train:
         else:
             train_workspace(self.workspace, recipe=self.recipe, sink=console)
         _say(f"avatar: {self.workspace / 'avatar'}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distil:
+    """Turn the field of a build into a Gaussian avatar, which is faster and can be exported; says what it lost."""
+
+    workspace: Positional[Path]
+    """The folder that build made with a field recipe."""
+    out: Output
+    """Folder of the new avatar."""
+    recipe: Literal["gaussian/base", "gaussian/fast", "gaussian/smoke"] = "gaussian/fast"
+    """How the Gaussians are trained."""
+
+    def run(self, console: Console) -> None:
+        from avatar.build import distil_workspace
+
+        lost = distil_workspace(self.workspace, self.out, recipe=self.recipe, sink=console)
+        _say(
+            f"avatar: {self.out}\n"
+            f"held-out frames: {lost.pupil_psnr:.2f} dB against the film, the field has {lost.teacher_psnr:.2f} dB; "
+            f"{lost.kept_psnr:.2f} dB against the field\n"
+            f"frames a second here: {lost.pupil_fps:.1f}, the field has {lost.teacher_fps:.1f}"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,7 +226,7 @@ class Demo:
     size: int = 384
     """Side of the drawn clip in pixels."""
     recipe: Recipe = "gaussian/fast"
-    """base takes minutes, fast less, smoke only shows that everything works."""
+    """base takes minutes, fast less, smoke only shows that it works; docs/field.md says when to take a field."""
 
     def run(self, console: Console) -> None:
         from avatar.build import demo
@@ -266,7 +292,7 @@ def _preprocessing(command: Build | Preprocess) -> "PreprocessConfig":
     )
 
 
-Command = Build | Preprocess | Train | Evaluate | Drive | Export | TrackLive | View | Demo | Doctor
+Command = Build | Preprocess | Train | Distil | Evaluate | Drive | Export | TrackLive | View | Demo | Doctor
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -18,11 +18,12 @@ from avatar.media.files import make_folder
 from avatar.media.tensors import write_tensors
 from avatar.models.backdrop import Plate, composite
 from avatar.models.base import AbstractBackbone
+from avatar.models.field_head import FieldHead
 from avatar.models.gaussian_head import GaussianHead
 
 SCHEMA = 1
 FILES = ("avatar.json", "weights.safetensors", "rig.safetensors", "plate.png")
-BACKBONES: dict[str, type[AbstractBackbone]] = {"gaussian": GaussianHead}
+BACKBONES: dict[str, type[AbstractBackbone]] = {"gaussian": GaussianHead, "field": FieldHead}
 
 
 @dataclass(frozen=True, kw_only=True)

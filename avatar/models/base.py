@@ -7,14 +7,17 @@ same. survives upkeep: growing and pruning leave a backbone that still keeps all
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from avatar.core import Gaussians, MotionFrame, RenderOutput, RenderRequest
+from avatar.core import Gaussians, MotionFrame, MotionSequence, RenderOutput, RenderRequest
 from avatar.errors import InputError
 from avatar.face.rig import PersonalRig
+from avatar.models.gaussian_view import View
 from avatar.ops.optimize import OuterGradient
 
 
@@ -66,7 +69,7 @@ class AbstractBackbone(nn.Module, ABC):
         Raises:
             InputError: if the backbone is not made of Gaussians.
         """
-        raise InputError("this avatar is not made of Gaussians; build it with a gaussian recipe to have splats")
+        raise InputError("this avatar is not made of Gaussians; `avatar distil` makes some, or take a gaussian recipe")
 
     @abstractmethod
     def upkeep(self, steps: int) -> AbstractUpkeep:
@@ -87,4 +90,18 @@ class AbstractBackbone(nn.Module, ABC):
 
         Raises:
             InputError: if a tensor is missing or does not fit.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class AbstractHeadConfig(ABC):
+    """Sizes and learning rates of one kind of backbone; a frozen dataclass of plain values."""
+
+    @abstractmethod
+    def begin(self, rig: PersonalRig, views: Sequence[View], motion: MotionSequence) -> AbstractBackbone:
+        """A backbone ready for training.
+
+        Args:
+            views: a few varied pictures of the person; the first ones matter most.
+            motion: of the training frames.
         """

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from avatar.core import Gaussians, MotionFrame, MotionSequence, RenderOutput, RenderRequest
 from avatar.errors import InputError
 from avatar.face.rig import PersonalRig
-from avatar.models.base import AbstractBackbone
+from avatar.models.base import AbstractBackbone, AbstractHeadConfig
 from avatar.models.conditioning import LATER, Conditioning
 from avatar.models.gaussian_seed import seed
 from avatar.models.gaussian_state import Splats
@@ -39,7 +39,7 @@ INVISIBLE = -5.6
 
 
 @dataclass(frozen=True, kw_only=True)
-class GaussianConfig:
+class GaussianConfig(AbstractHeadConfig):
     """Sizes and learning rates of a Gaussian head."""
 
     splats: int = 40_000
@@ -58,6 +58,9 @@ class GaussianConfig:
     rate_pose: float = 1e-3
     """Of the corrections of the tracked pose; 0 draws it as it is."""
     upkeep: UpkeepConfig = field(default_factory=UpkeepConfig)
+
+    def begin(self, rig: PersonalRig, views: Sequence[View], motion: MotionSequence) -> "GaussianHead":
+        return GaussianHead.from_views(rig, views, motion, self)
 
 
 class GaussianHead(AbstractBackbone):

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from avatar.models.gaussian_head import GaussianConfig
+from avatar.models.base import AbstractHeadConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +41,7 @@ class TrainConfig:
 
     name: str
     """Of the recipe."""
-    head: GaussianConfig = field(default_factory=GaussianConfig)
+    head: AbstractHeadConfig
     loss: LossConfig = field(default_factory=LossConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     steps: int = 6000
@@ -50,7 +50,7 @@ class TrainConfig:
     shrink: int = 1
     """Train at 1/shrink of the working size; for trials only, the avatar's camera shrinks too."""
     views: int = 24
-    """Pictures that splats are seeded and coloured from."""
+    """Pictures that the start is made from."""
     threads: int = 2
     """At most; one is taken where it is faster, and 1 makes a training repeat exactly."""
     seed: int = 0

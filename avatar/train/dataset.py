@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -40,6 +41,14 @@ class Sample:
     background: Float[Tensor, "h w 3"]
 
 
+class SampleSource(Protocol):
+    """What a training asks."""
+
+    def sample(self, step: int) -> Sample:
+        """The sample of a step: the same for the same step."""
+        ...
+
+
 @dataclass(frozen=True)
 class _Frame:
     rgb: np.ndarray
@@ -73,6 +82,10 @@ class Dataset:
     @property
     def plate(self) -> Float[Tensor, "h w 3"]:
         return _unit(self._plates[1])
+
+    def picture(self, number: int) -> Float[Tensor, "h w 3"]:
+        """Frame `number` of the clip, at the size of training."""
+        return _unit(_shrunk(self.workspace.frame(number), self.camera.size))
 
     def views(self, count: int) -> list[View]:
         """A few varied frames: the most usual pose first, then always the one least like those taken."""
@@ -209,7 +222,7 @@ def _chances(motion: MotionSequence, rare: float) -> np.ndarray:
 
 
 @contextmanager
-def prefetched(dataset: Dataset, steps: range) -> Iterator[Iterator[tuple[int, Sample]]]:
+def prefetched(dataset: SampleSource, steps: range) -> Iterator[Iterator[tuple[int, Sample]]]:
     """The samples of coming steps in order, each prepared by one thread while earlier steps run."""
     with ThreadPoolExecutor(1, "avatar-samples") as pool:
         ready = deque((step, pool.submit(dataset.sample, step)) for step in steps[:_AHEAD])

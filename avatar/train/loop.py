@@ -19,7 +19,7 @@ from avatar.models.backdrop import Plate, over
 from avatar.models.base import AbstractBackbone
 from avatar.train.checkpoint import training_key
 from avatar.train.config import TrainConfig
-from avatar.train.dataset import Dataset, Sample, prefetched
+from avatar.train.dataset import Dataset, Sample, SampleSource, prefetched
 from avatar.train.log import TrainingLog
 from avatar.train.losses import picture_loss
 from avatar.train.session import Session
@@ -54,18 +54,23 @@ def train(workspace: Path, config: TrainConfig, sink: Sink = silent) -> Path:
         session.resume(saved)
         log = TrainingLog(saved.with_name("log.json"), sink)
         log.resume(session.step)
-        _run(session, data, saved, log)
+        run(session, data, saved, film=data, sink=log)
         log.save()
     finally:
         torch.set_num_threads(threads)
     facts = {"recipe": config.name, "key": key, "steps": session.step, "seconds": round(session.seconds, 1)}
-    _as_avatar(session.backbone, data, trained=facts, speech=style).save(folder)
+    as_avatar(session.backbone, data, trained=facts, speech=style).save(folder)
     saved.unlink(missing_ok=True)
     sink(Done(stage=STAGE, seconds=session.seconds, outputs=(folder,), facts=session.backbone.facts()))
     return folder
 
 
-def _run(session: Session, data: Dataset, saved: Path, sink: TrainingLog) -> None:
+def run(session: Session, data: SampleSource, saved: Path, *, film: Dataset, sink: TrainingLog) -> None:
+    """Take the steps that are left, with a checkpoint in `saved` now and then.
+
+    Args:
+        film: what the samples are of; who looks at the avatar while it learns sees it before this film's background.
+    """
     config, began, tuner = session.config, time.monotonic() - session.seconds, ThreadTuner(session.config.threads)
     sink(Progress(stage=STAGE, done=session.step, total=config.steps, unit="steps"))
     session.backbone.train()
@@ -78,7 +83,7 @@ def _run(session: Session, data: Dataset, saved: Path, sink: TrainingLog) -> Non
             session.step, session.seconds = step + 1, seconds
             _report(session, sample, image, parts, sink)
             if session.step % config.report_every == 0:
-                sink(Draft(stage=STAGE, step=session.step, copy=lambda: _copied(session.backbone, data)))
+                sink(Draft(stage=STAGE, step=session.step, copy=lambda: _copied(session.backbone, film)))
             if session.step % config.checkpoint_every == 0 and session.step < config.steps:
                 session.save(saved)
                 sink.save()
@@ -120,11 +125,12 @@ def _copied(backbone: AbstractBackbone, data: Dataset) -> AvatarModel:
     """The avatar as it is now, before its training is through; the training goes on as if nobody had looked."""
     with torch.no_grad(), torch.random.fork_rng(devices=[]):  # a new network draws its first weights
         kept = type(backbone).from_tensors(backbone.to_tensors(), backbone.rig)
-    return _as_avatar(kept, data)
+    return as_avatar(kept, data)
 
 
-def _as_avatar(backbone: AbstractBackbone, data: Dataset, **more: Any) -> AvatarModel:
-    meta = AvatarMeta.of("gaussian", data.camera, data.rest(), data.motion.fps, **more)
+def as_avatar(backbone: AbstractBackbone, data: Dataset, **more: Any) -> AvatarModel:
+    """With the camera, plate and resting face of the film; `more` is kept in its facts."""
+    meta = AvatarMeta.of(str(backbone.facts()["kind"]), data.camera, data.rest(), data.motion.fps, **more)
     return AvatarModel(backbone, Plate(image=data.plate, camera=data.camera), meta)
 
 

@@ -9,7 +9,6 @@ from torch.optim import Optimizer
 
 from avatar.face.rig import PersonalRig
 from avatar.models.base import AbstractBackbone, AbstractUpkeep
-from avatar.models.gaussian_head import GaussianHead
 from avatar.ops.optimize import SplatAdam
 from avatar.train import checkpoint
 from avatar.train.config import TrainConfig
@@ -32,7 +31,7 @@ class Session:
     def begin(cls, rig: PersonalRig, data: Dataset, config: TrainConfig, key: str) -> "Session":
         """A fresh training."""
         torch.manual_seed(config.seed)
-        backbone = GaussianHead.from_views(rig, data.views(config.views), data.motion, config.head)
+        backbone = config.head.begin(rig, data.views(config.views), data.motion)
         groups = [{**group, "start": group["lr"]} for group in backbone.parameter_groups()]
         return cls(
             backbone=backbone,

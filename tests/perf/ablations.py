@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from avatar.evaluate import evaluate
+from avatar.models.gaussian_head import GaussianConfig
 from avatar.recipes import recipe
 from avatar.train.config import TrainConfig
 from avatar.train.loop import train
@@ -37,6 +38,7 @@ def _sampling(**changes: Any) -> Callable[[TrainConfig], TrainConfig]:
 
 
 def _without_upkeep(config: TrainConfig) -> TrainConfig:
+    assert isinstance(config.head, GaussianConfig)
     return _head(seeded=1.0, upkeep=replace(config.head.upkeep, share=0.0))(config)
 
 
