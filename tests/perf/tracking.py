@@ -21,7 +21,9 @@ from avatar.face.calibration import LOWER_INNER, LOWER_LIDS, OUTER_LIPS, UPPER_I
 from avatar.face.gaze import LOOK_INDEX, with_looks
 from avatar.face.landmarks import AbstractLandmarkDetector, FollowedPerson, follow
 from avatar.face.mouth_picture import UNTOLD, dark_between_lips
+from avatar.face.photometric import refine_pose
 from avatar.face.tracking import Footage, fit
+from avatar.media import open_clip
 from avatar.preprocess.series import series_of
 from avatar.preprocess.tools import Tools
 
@@ -46,8 +48,6 @@ def detect(
     path: Path, make: Callable[[], AbstractLandmarkDetector] = TOOLS.detector
 ) -> tuple[FollowedPerson, tuple[int, int], float, float]:
     """The person of a clip, the frame size, frames a second, and milliseconds a frame."""
-    from avatar.media import open_clip
-
     clip, detector, found, start = open_clip(path), make(), [], time.perf_counter()
     for i in range(len(clip.frames)):
         found.append(detector.detect(clip.frames[i], i / clip.fps))
@@ -57,8 +57,6 @@ def detect(
 
 def lips_in_pictures(path: Path, person: FollowedPerson) -> Float[np.ndarray, "t"]:
     """What is dark between the lips in each frame, as `avatar preprocess` measures it."""
-    from avatar.media import open_clip
-
     clip, seen = open_clip(path), person.confidence > 0
     return np.array(
         [dark_between_lips(clip.frames[i], person.landmarks_px[i]) if seen[i] else UNTOLD for i in range(len(seen))]
@@ -69,7 +67,7 @@ def measure_clip(path: Path, rig: AnnyRig) -> dict[str, float]:
     """Precision figures of one clip; errors in percent of the eye distance.
 
     By the points alone, as what the pictures show beyond them is no agreement with the detector; `pictures_` tells of
-    the fit that also sees the lips in the pictures, as `avatar preprocess` does.
+    the fit that also sees the lips in the pictures, and of poses that these correct, as `avatar preprocess` does.
     """
     person, size, fps, detect_ms = detect(path)
     start = time.perf_counter()
@@ -77,8 +75,9 @@ def measure_clip(path: Path, rig: AnnyRig) -> dict[str, float]:
     fit_s = time.perf_counter() - start
     facts = precision(track, head, rig) | held_out(person, rig, size, fps)
     footage = Footage(dark=lips_in_pictures(path, person))
-    pictured = precision(*fit(person.landmarks_px, person.confidence, rig, size, fps=fps, footage=footage), rig)
-    facts |= {f"pictures_{name}": pictured[name] for name in ("lip_gap_r", "lip_gap_slope")}
+    seen, head = fit(person.landmarks_px, person.confidence, rig, size, fps=fps, footage=footage)
+    pictured = precision(refine_pose(seen, head, open_clip(path).frames.__getitem__), head, rig)
+    facts |= {f"pictures_{name}": pictured[name] for name in ("lip_gap_r", "lip_gap_slope", "still_jitter_deg")}
     return facts | {"frames": len(track.motion), "detect_ms": detect_ms, "fit_ms": 1e3 * fit_s / len(track.motion)}
 
 
