@@ -1,6 +1,7 @@
 """The page about a clip: it stands alone, says what happened, and the terminal says where it is."""
 
 import re
+from html import escape
 
 import numpy as np
 import pytest
@@ -58,7 +59,7 @@ def test_errors_are_given_for_every_part_of_the_face(made) -> None:
         assert f'<th scope="row">{part}</th>' in page
         assert numbers["reprojection_regions"][part] > 0
     assert len(numbers["warnings"]) > 0
-    assert all(f"{warning[0].upper()}{warning[1:]}." in page for warning in numbers["warnings"])
+    assert all(escape(f"{warning[0].upper()}{warning[1:]}.") in page for warning in numbers["warnings"])
 
 
 def test_terminal_names_the_page_also_when_it_is_up_to_date(made, capsys) -> None:
