@@ -18,7 +18,7 @@ from scipy.linalg import solveh_banded
 from scipy.spatial.transform import Rotation
 from threadpoolctl import threadpool_limits
 
-from avatar.core import Camera, FaceTrack, MotionSequence, Region
+from avatar.core import FaceTrack, MotionSequence, Region
 from avatar.events import Progress, Sink, silent
 from avatar.face.ahead import read_ahead
 from avatar.face.rig import PersonalRig
@@ -214,14 +214,17 @@ class _View:
     """The points as the camera sees them in each frame."""
 
     def __init__(self, points: _Points, track: FaceTrack, poses: _Poses):
-        self._points, self._poses, self._camera = points, poses, track.camera
+        self._points, self._poses = points, poses
         self._expression = track.motion.expression.numpy()
         self._focal, self._centre = np.array(track.camera.focal), np.array(track.camera.center)
+        distance = float(np.median(poses.place[:, 2]))
+        self._factor = max(track.camera.focal[0] * _EYES / distance / _EYES_PX, 0.5)
+        """Pixels of a frame to one of a patch."""
 
     def patch(self, index: int, picture: UInt8[np.ndarray, "h w 3"]) -> _Patch:
         """Cut out of a frame around where the landmarks say that the head is."""
         place = self._poses.place[index]
-        factor = max(_scale(self._camera, self._poses), 0.5)
+        factor = self._factor
         corner = place[:2] / place[2] * self._focal + self._centre - factor * _SIDE * np.array([0.5, _HIGH])
         if factor >= 1.5:
             picture = cv2.GaussianBlur(picture, (0, 0), 0.35 * factor)
@@ -291,10 +294,6 @@ def _slow(both: Float32[np.ndarray, "s s 2"], points: Float[np.ndarray, "n 2"]) 
     weight = cv2.GaussianBlur(head, (0, 0), wide)[..., None] + np.float32(1e-3)
     mean = cv2.GaussianBlur(small * head[..., None], (0, 0), wide) / weight
     return np.asarray(cv2.resize(mean, both.shape[:2]), np.float32)
-
-
-def _scale(camera: Camera, poses: _Poses) -> float:
-    return camera.focal[0] * _EYES / float(np.median(poses.place[:, 2])) / _EYES_PX
 
 
 def _learned(view: _View, frame: Pictures, good: Int[np.ndarray, "f"], pool: ThreadPoolExecutor) -> _Looks:
