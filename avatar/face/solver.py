@@ -241,9 +241,38 @@ def _lips(
     model: PointModel, state: State, observed: Observed, seen: Seen, jac: Float[np.ndarray, "t l 2 n"]
 ) -> tuple[Float[np.ndarray, "t n n"] | float, Float[np.ndarray, "t n"] | float]:
     """Blocks and gradients of the gap between the lips: as observed, and none where they touch, unless pressed."""
+    lips = told_lips(model, state, observed, seen)
+    if lips is None:
+        return 0.0, 0.0
+    rows = lips.of_points(jac)
+    turned = rows.transpose(0, 2, 1)
+    return (turned * lips.weight[:, None]) @ rows, (turned @ (lips.weight * lips.residual)[..., None])[..., 0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToldLips:
+    """What is known of the gap between p pairs of facing points of the lips."""
+
+    pairs: tuple[Int[np.ndarray, "p"], Int[np.ndarray, "p"]]
+    """Upper and lower points."""
+    down: Float[np.ndarray, "t 1 2"]
+    """The head's vertical in the picture."""
+    residual: Float[np.ndarray, "t p"]
+    """Gap of the model less what it should be, in eye distances."""
+    weight: Float[np.ndarray, "t p"]
+    """1 / variance."""
+
+    def of_points(self, values: Float[np.ndarray, "t l 2 n"]) -> Float[np.ndarray, "t p n"]:
+        """What the gaps are where the points are `values`."""
+        upper, lower = self.pairs
+        return ((values[:, lower] - values[:, upper]) * self.down[..., None].astype(values.dtype)).sum(2)
+
+
+def told_lips(model: PointModel, state: State, observed: Observed, seen: Seen) -> ToldLips | None:
+    """The gaps as observed, and none where the lips touch, unless pressed; None where nothing is known."""
     upper, lower = lip_pairs(model.kept)
     if (observed.touching is None and observed.apart is None) or not len(upper):
-        return 0.0, 0.0
+        return None
     nothing = np.zeros(len(state))
     touching = nothing if observed.touching is None else observed.touching
     apart = nothing if observed.apart is None else observed.apart
@@ -252,10 +281,9 @@ def _lips(
     told = ((observed.points[:, lower] - observed.points[:, upper]) * down).sum(-1)
     close = touching[:, None] * (gap > 0)
     part = apart[:, None] * ((gap > 0) | (told > _PRESSED))
-    rows = ((jac[:, lower] - jac[:, upper]) * down[..., None].astype(np.float32)).sum(2)
-    turned = rows.transpose(0, 2, 1)
-    blocks = (turned * (close + part)[:, None]) @ rows
-    return blocks, (turned @ (close * gap + part * (gap - told))[..., None])[..., 0]
+    weight = close + part
+    residual = gap - part * told / np.maximum(weight, 1e-12)
+    return ToldLips(pairs=(upper, lower), down=down, residual=residual, weight=weight)
 
 
 def lip_pairs(kept: Int[np.ndarray, "l"]) -> tuple[Int[np.ndarray, "p"], Int[np.ndarray, "p"]]:

@@ -16,25 +16,28 @@ from scipy.sparse.linalg import eigsh
 
 from avatar.face.arkit import MIRROR, NAMES
 from avatar.face.rig import AbstractRig, PersonalRig
-from avatar.face.solver import TURN, Observed, PointModel, State, jacobian, project, robust_weight
+from avatar.face.solver import TURN, Observed, PointModel, State, jacobian, project, robust_weight, told_lips
 from avatar.face.solver_shape import opened
+from avatar.face.solver_shared import spread_frames
 
 _WAVES = ((0.030, 0.7), (0.010, 0.3))
 """(length in metres, share of the variance)."""
-_PART, _NEAR = 0.4, 0.012
+_PART, _NEAR = 1.0, 0.012
 """Deviation of a change in parts of the action's own displacement within about this distance (metres)."""
 _AGREE = 0.6
 """Correlation of left and right."""
-_MODES, _OF_EACH = 400, 8
+_MODES, _OF_EACH = 500, 12
 """Strongest directions of the prior, of all actions together and of each axis of one action."""
-_SAMPLE, _FRAMES = 64, 30.0
-"""Frames that are looked at; as their errors agree they weigh as much as the second number of independent ones."""
+_SAMPLE = 192
+"""Frames that are looked at."""
 _SHOWN = 0.2
 """Deviation of a coefficient from which on the clip shows the action well; the form of others may change less."""
 _SEEN = 0.01
 """Deviation over the clip of a coefficient that tells something."""
 _LEAST = 1e-12
 """Variance (square metres) of a direction that moves nothing."""
+_GAP = 3.0
+"""Factor on the weight of the gap between the lips: no other action can answer for it here."""
 _KEPT = ("tongueOut",)
 """Actions that stay: the tongue has no landmark."""
 _CHUNK = 8
@@ -74,7 +77,7 @@ class ActionKernel:
         own = person.actions.double().numpy()
         if not len(modes.action):
             return np.zeros_like(own)
-        some = good[np.linspace(0, len(good) - 1, min(_SAMPLE, len(good))).round().astype(int)]
+        some = good[_telling(state.expression[good] * np.sqrt((model.actions**2).sum((0, 1))))]
         bases = self._bases(modes, amount, model.actions)
         found = _solve(model, state.select(some), observed.select(some), focal, (bases, modes.action, mean))
         return self._displacement(modes, found, (part, amount, model.actions), own)
@@ -156,6 +159,16 @@ class ActionKernel:
         return out
 
 
+def _telling(faces: Float[np.ndarray, "t 52"]) -> Int[np.ndarray, "n"]:
+    """Frames to look at: as many at equal distances in time as such that differ most, which a clip may hardly show.
+
+    Args:
+        faces: how far each action moves the points (metres, over all of them).
+    """
+    usual = np.linspace(0, len(faces) - 1, min(_SAMPLE // 2, len(faces))).round().astype(int)
+    return np.union1d(usual, spread_frames(faces, np.ones(len(faces), bool), _SAMPLE // 2))
+
+
 def _along(moved: Float[np.ndarray, "m l 3"], actions: Float[np.ndarray, "m l 3"]) -> Float[np.ndarray, "m l 3"]:
     """The part of each that is only more or less of the action."""
     share = (moved * actions).sum((1, 2)) / np.maximum((actions**2).sum((1, 2)), 1e-12)
@@ -201,25 +214,30 @@ def _solve(
     fields = bases.transpose(0, 2, 3, 1).astype(np.float32)
     size, points = len(action), len(model.points)
     matrix, right = np.eye(size), np.zeros(size)
-    scale = min(_FRAMES / len(state), 1.0)
     for first in range(0, len(state), _CHUNK):
         here, part = state.select(slice(first, first + _CHUNK)), observed.select(slice(first, first + _CHUNK))
         t = len(here)
         seen = project(model, here, focal, observed.unit_px)
         residual = part.points - seen.uv
         weight = np.sqrt(robust_weight(residual, part.weight, 2.5)).astype(np.float32)[..., None, None]
-        d_head = (seen.d_head * weight).astype(np.float32).transpose(1, 0, 2, 3).reshape(points, 2 * t, 3)
+        d_head = seen.d_head.astype(np.float32).transpose(1, 0, 2, 3).reshape(points, 2 * t, 3)
         amount = (here.expression - mean).astype(np.float32)
         common = np.zeros((t, points, 2, size), np.float32)
         for field, actions in zip(fields, (action, np.array(MIRROR)[action]), strict=True):
             moved = np.matmul(d_head, field).reshape(points, t, 2, size).transpose(1, 0, 2, 3)
             common += moved * amount[:, None, None, actions]
-        common = common.reshape(t, -1, size)
-        pull = (residual[..., None] * weight).astype(np.float32).reshape(t, -1, 1)
-        pose = (jacobian(model, here, seen, focal, observed.unit_px)[..., TURN.start :] * weight).reshape(t, -1, 6)
+        pose = jacobian(model, here, seen, focal, observed.unit_px)[..., TURN.start :]
+        rows = np.concatenate([common, pose, residual[..., None].astype(np.float32)], -1)
+        both, lips = [(rows * weight).reshape(t, -1, size + 7)], told_lips(model, here, part, seen)
+        if lips is not None:
+            gaps = lips.of_points(rows)
+            gaps[..., -1] = -lips.residual
+            both.append(gaps * np.sqrt(_GAP * lips.weight)[..., None].astype(np.float32))
+        rows = np.concatenate(both, 1)
+        common, pose, pull = rows[..., :size], rows[..., size:-1], rows[..., -1:]
         rest = np.concatenate([common, pull], 2)
         blocks = pose.transpose(0, 2, 1) @ pose + np.float32(1e-3) * np.eye(6, dtype=np.float32)
         rest -= pose @ np.linalg.solve(blocks, pose.transpose(0, 2, 1) @ rest)
-        matrix += scale * np.tensordot(rest[..., :-1], rest[..., :-1], ((0, 1), (0, 1))).astype(np.float64)
-        right += scale * np.tensordot(rest[..., :-1], rest[..., -1], ((0, 1), (0, 1))).astype(np.float64)
+        matrix += np.tensordot(rest[..., :-1], rest[..., :-1], ((0, 1), (0, 1))).astype(np.float64)
+        right += np.tensordot(rest[..., :-1], rest[..., -1], ((0, 1), (0, 1))).astype(np.float64)
     return np.linalg.solve(matrix, right)

@@ -9,7 +9,7 @@ import torch
 from avatar.face import AnnyRig, PersonalRig
 from avatar.face.arkit import INDEX, MIRROR, NAMES
 from avatar.face.rig import Piece
-from avatar.face.solver import Observed, PointModel, State, point_model, project
+from avatar.face.solver import Observed, PointModel, State, lip_pairs, point_model, project
 from avatar.face.solver_actions import ActionKernel
 from avatar.face.solver_prior import held, make_prior
 from avatar.face.solver_sequence import solve_sequence
@@ -73,6 +73,49 @@ def _at_points(scene: Scene, rig: AnnyRig) -> np.ndarray:
 def test_the_form_of_a_smile_is_told_by_frames_that_show_it(scene, rig):
     found = replace(scene.model, actions=scene.model.actions + _at_points(scene, rig))
     assert _error(scene, found) < 0.5 * _error(scene, scene.model)
+
+
+def test_frames_that_differ_are_looked_at_however_few_they_are(scene, rig):
+    """A film of a still mouth smiles for three frames."""
+    still = np.zeros(400, int)
+    still[200:203] = [16, 15, 14]
+    film = scene.state.select(still)
+    observed = scene.observed.select(still)
+    change = scene.kernel.change(scene.person, scene.model, film, observed, FOCAL)
+    at_points = rig.landmarks.points(torch.from_numpy(change), scene.person.faces)[:, scene.kept]
+    found = replace(scene.model, actions=scene.model.actions + at_points.permute(1, 2, 0).numpy())
+    assert _error(scene, found) < 0.7 * _error(scene, scene.model)
+
+
+def test_what_is_told_of_the_lips_gap_counts(rig):
+    """The jaw of somebody opens the lips less than the rig's; their points say so, faintly, and their gap aloud."""
+    kept = np.flatnonzero(rig.landmarks.usable.numpy())
+    person = rig.personal(torch.zeros(rig.identity_size))
+    model = point_model(rig, person, kept)
+    jaw, lower = INDEX["jawOpen"], lip_pairs(kept)[1]
+    own = model.actions.copy()
+    own[lower, :, jaw] *= 0.7
+    expression = np.zeros((FRAMES, len(NAMES)))
+    expression[:, jaw] = 0.25 - 0.25 * np.cos(np.arange(FRAMES) / 5)
+    state = State(
+        expression=expression,
+        gaze=np.zeros((FRAMES, 4)),
+        rotation=np.tile(np.diag([1.0, -1.0, -1.0]), (FRAMES, 1, 1)),
+        place=np.zeros((FRAMES, 2)),
+        log_scale=np.full(FRAMES, np.log(FOCAL / 0.9)),
+    )
+    seen = project(replace(model, actions=own), state, FOCAL, UNIT)
+    faint = Observed(points=seen.uv, weight=np.full(seen.uv.shape[:2], 0.005 / 0.008**2), unit_px=UNIT)
+    told = replace(faint, apart=np.full(FRAMES, 0.1 / 0.004**2))
+    kernel, errors = ActionKernel(rig, kept), []
+    for observed in (faint, told):
+        change = torch.from_numpy(kernel.change(person, model, state, observed, FOCAL))
+        at_points = rig.landmarks.points(change, person.faces)[:, kept].permute(1, 2, 0).numpy()
+        uv = project(replace(model, actions=model.actions + at_points), state, FOCAL, UNIT).uv
+        upper, under = lip_pairs(kept)
+        gap, true = (at[:, under, 1] - at[:, upper, 1] for at in (uv, seen.uv))
+        errors.append(np.abs(gap - true).mean())
+    assert errors[1] < 0.5 * errors[0]
 
 
 def test_both_sides_change_alike(scene, rig):
