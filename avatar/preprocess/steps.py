@@ -66,7 +66,7 @@ class Steps:
                 inputs=("landmarks.safetensors", "frames", "masks"),
                 outputs=track,
                 config=self._key("rig"),
-                version=7,
+                version=8,
             ),
             Stage(
                 name="parse",
@@ -210,7 +210,7 @@ class Steps:
         points, confidence = tensors["landmarks_px"].numpy(), tensors["confidence"].numpy()
         rig_family, size, segments = self.tools.family(), workspace.size, tensors["segment"].numpy()
         seen = tensors["seen"].numpy() > 0 if "seen" in tensors else None
-        footage = Footage(segments=segments, seen=seen, dark=tensors["dark"].numpy())
+        footage = Footage(segments=segments, seen=seen, dark=tensors["dark"].numpy(), errors=self.tools.errors())
         track, rig = self.tools.fit(
             points, confidence, rig_family, size, fps=workspace.fps, footage=footage, sink=run.sink
         )
