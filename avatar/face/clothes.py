@@ -37,6 +37,8 @@ _FLAT = 5.0
 _DARK = 0.05
 _MARGIN = 0.15
 """Part of the picture's height above the chest that is cut out with it."""
+_COLLAR = 0.3
+"""From where on the rig counts as dressed beside the chin, too."""
 _POINTS, _LEAST = 1000, 200
 _SEEN, _SEEN_LEAST, _ROUNDS, _STEPS = 120, 8, 2, 2
 """Frames from which the appearance is learned, in how many a point must be seen; rounds of learning, and steps of each
@@ -80,10 +82,12 @@ def follow_clothes(
     if not (rig.skin[:, 2] > TORSO).any() or len(good) < _SEEN_LEAST or is_wide(track):
         return track
     reference = reference_frame(track)
-    pixels = spread_pixels(chest(track, reference, mask(reference), inward=0), _POINTS)
+    worn, person = _worn(track, rig, reference), mask(reference)
+    dressed = chest(track, reference, person, inward=0) | ((worn > _COLLAR) & (person > 200))
+    pixels = spread_pixels(np.asarray(dressed, np.uint8), _POINTS)
     if len(pixels) < _LEAST:
         return track
-    view = _View(track, rig, reference, pixels)
+    view = _View(track, rig, reference, pixels, worn)
     count = len(track.motion)
     blocks, pull, start = np.zeros((count, CLOTHES, CLOTHES)), np.zeros((count, CLOTHES)), np.zeros((count, CLOTHES))
     with threadpool_limits(1), ThreadPoolExecutor(_THREADS) as pool:  # the frames are what goes side by side
@@ -124,8 +128,15 @@ class _Looks:
 class _View:
     """Points of the chest as the camera sees them in each frame."""
 
-    def __init__(self, track: FaceTrack, rig: PersonalRig, reference: int, pixels: Float[np.ndarray, "n 2"]):
-        """Args: `pixels` of the chest in the reference frame."""
+    def __init__(
+        self,
+        track: FaceTrack,
+        rig: PersonalRig,
+        reference: int,
+        pixels: Float[np.ndarray, "n 2"],
+        worn: Float[np.ndarray, "h w"],
+    ):
+        """Args: `pixels` of the chest in the reference frame, and how much what each shows goes along (nan is all)."""
         self._focal, self._centre = np.array(track.camera.focal), np.array(track.camera.center)
         turns, motion = torso_turns(track), track.motion
         head = motion.T_world_head.double().numpy()
@@ -134,7 +145,8 @@ class _View:
         base = upper + turns.from_rotvec(half).apply(lower - upper)
         self._turn = turns.as_matrix()
         self._base = (head[:, :3, :3] @ base[..., None])[..., 0] + head[:, :3, 3] + motion.torso.double().numpy()
-        at, weight = anchors(track, rig, reference, pixels), _worn(track, rig, reference, pixels)
+        at, (column, row) = anchors(track, rig, reference, pixels), pixels.astype(int).T
+        weight = np.nan_to_num(worn[row, column], nan=1.0)
         self._local = (at - self._base[reference]) @ self._turn[reference]
         terms = clothes_terms(torch.from_numpy(self._local[:, :2])).numpy()
         self._terms = (terms * weight[:, None]).astype(np.float32)
@@ -205,16 +217,12 @@ class _View:
         return [cv2.remap(plane, x, y, cv2.INTER_LINEAR)[0] for plane in planes], inside
 
 
-def _worn(
-    track: FaceTrack, rig: PersonalRig, reference: int, pixels: Float[np.ndarray, "n 2"]
-) -> Float[np.ndarray, "n"]:
-    """How much what the pixels show goes along when clothes slide: as the rig there, all of it beside the rig."""
-    camera, surface = track.camera, rig.posed(track.motion.frame(reference))
+def _worn(track: FaceTrack, rig: PersonalRig, index: int) -> Float[np.ndarray, "h w"]:
+    """How much of what a frame shows goes along when clothes slide: as the rig there, nan beside it."""
+    camera, surface = track.camera, rig.posed(track.motion.frame(index))
     triangle, _, _ = rasterize_mesh(surface, rig.faces, camera.focal, camera.center, camera.size)
-    column, row = torch.from_numpy(pixels.astype(np.int64)).unbind(1)
-    shown = triangle[row, column]
-    weight = rig.worn[rig.faces[shown.clamp_min(0)], 0].mean(1)
-    return torch.where(shown >= 0, weight, 1.0).numpy()
+    weight = rig.worn[rig.faces, 0].mean(1)[triangle.clamp_min(0)]
+    return torch.where(triangle >= 0, weight, torch.nan).numpy()
 
 
 def _blurred(planes: Float32[np.ndarray, "h w 2"], sigma: float) -> Float32[np.ndarray, "h w 2"]:
