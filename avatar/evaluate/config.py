@@ -9,7 +9,7 @@ class EvaluateConfig:
 
     structure_frames: int = 120
     """At most this many held-out frames, evenly spaced, are scored with SSIM."""
-    flip_frames: int = 10
+    flip_frames: int = 8
     """At most this many, evenly spaced, are scored with FLIP (half a second each)."""
     face_frames: int = 360
     """At most this many, evenly spaced, are given to the landmark detector."""
