@@ -15,7 +15,7 @@ def fast() -> TrainConfig:
     """About a minute: half of the steps at half size."""
     config = base()
     head, sampling = replace(config.head, splats=24_000), replace(config.sampling, coarse=0.5)
-    return replace(config, name="gaussian/fast", head=head, sampling=sampling, steps=1500, seconds=2 * 60)
+    return replace(config, name="gaussian/fast", head=head, sampling=sampling, steps=1200, seconds=2 * 60)
 
 
 def smoke() -> TrainConfig:

@@ -18,7 +18,11 @@ def _check(what: object, shapes: dict[str, tuple[int, ...]], lead: tuple[int, ..
             raise ValueError(f"{name} has shape {found}, not {lead + shape}")
 
 
-_SHAPES = {"expression": (52,), "T_world_head": (4, 4), "neck": (3,), "gaze": (2, 2), "torso": (3,)}
+CLOTHES = 20
+"""Numbers that say how clothes lie; see `MotionFrame.clothes`."""
+_SHAPES = {
+    "expression": (52,), "T_world_head": (4, 4), "neck": (3,), "gaze": (2, 2), "torso": (3,), "clothes": (CLOTHES,),
+}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +41,9 @@ class MotionFrame:
     torso: Float[Tensor, "3"] = field(default_factory=lambda: torch.zeros(3))
     """Metres, world axes: how far the torso is from where head and neck alone would put it. Shoulders sway on their
     own: without it the collar of filmed people was up to 15 px off at 512 px."""
+    clothes: Float[Tensor, "20"] = field(default_factory=lambda: torch.zeros(CLOTHES))
+    """Metres: how shoulders and clothes have slid on the torso, as coefficients of `avatar.face.rig.clothes_modes`. A
+    jacket lies otherwise after each break, and a rigid torso left its collar up to 8 px off."""
 
     def __post_init__(self) -> None:
         _check(self, _SHAPES, ())
@@ -53,10 +60,13 @@ class MotionSequence:
     fps: float
     torso: Float[Tensor, "t 3"] = field(default_factory=lambda: torch.zeros(0, 3))
     """As in `MotionFrame`; left out, it is zero."""
+    clothes: Float[Tensor, "t 20"] = field(default_factory=lambda: torch.zeros(0, CLOTHES))
+    """The same."""
 
     def __post_init__(self) -> None:
-        if len(self.torso) == 0 and len(self.expression) > 0:
-            object.__setattr__(self, "torso", torch.zeros(len(self.expression), 3))
+        for name in ("torso", "clothes"):
+            if len(getattr(self, name)) == 0 and len(self.expression) > 0:
+                object.__setattr__(self, name, torch.zeros(len(self.expression), *_SHAPES[name]))
         _check(self, _SHAPES, (len(self.expression),))
         if self.fps <= 0:
             raise ValueError(f"fps {self.fps} must be positive")

@@ -53,7 +53,8 @@ def relative(motion: MotionSequence, rest: MotionFrame, neck_pivots: Float[Tenso
     turn[:, :3, 3] = (base - base_rest) @ T_rest[:3, :3]
     neck = matrix_to_axis_angle(neck_rest.T @ axis_angle_to_matrix(motion.neck.double()))
     gaze, torso = motion.gaze - rest.gaze, motion.torso - rest.torso
-    return replace(motion, T_world_head=turn.float(), neck=neck.float(), gaze=gaze, torso=torso)
+    clothes = torch.zeros_like(motion.clothes)  # how they lie is no motion of the person
+    return replace(motion, T_world_head=turn.float(), neck=neck.float(), gaze=gaze, torso=torso, clothes=clothes)
 
 
 def limited(motion: MotionSequence, ceiling: Float[Tensor, "52"]) -> MotionSequence:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -42,32 +42,33 @@ class Subject:
 
 @dataclass(kw_only=True)
 class Drawer:
-    """Draws frames of a clip with the avatar and keeps the time that each took."""
+    """Draws frames of a clip with the avatar."""
 
     avatar: AvatarModel
     motion: MotionSequence
     track: FaceTrack
     start: int = 0
     """Frame of the clip to which the motion's first frame belongs."""
-    seconds: list[float] = field(default_factory=list)
 
     def __call__(self, index: int) -> Picture:
         """Frame `index` of the clip, over the avatar's own plate."""
         request = RenderRequest(camera=self.track.camera, motion=self.motion.frame(index - self.start))
-        begin = time.perf_counter()
         with torch.no_grad():
             rgb = self.avatar.render(request, None).rgb
-        self.seconds.append(time.perf_counter() - begin)
         return (rgb.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
 
-    @property
-    def fps(self) -> float | None:
-        """Frames a second, from the median time of a frame."""
-        return 1.0 / float(np.median(self.seconds)) if self.seconds else None
+    def fps(self, indices: Sequence[int]) -> float:
+        """Frames a second, from the median time of these frames."""
+        seconds = []
+        for index in indices:
+            begin = time.perf_counter()
+            self(index)
+            seconds.append(time.perf_counter() - begin)
+        return 1.0 / float(np.median(seconds))
 
 
 def reenacted(subject: Subject) -> tuple[Row, Drawer]:
-    """The avatar on tracked motion, and the drawer that knows how fast it was."""
+    """The avatar on tracked motion, and what draws it."""
     drawer = Drawer(avatar=subject.avatar, motion=subject.track.motion, track=subject.track)
     return Row(name="reenacted", meaning=MEANINGS["reenacted"], draw=drawer), drawer
 

@@ -1,9 +1,9 @@
 """Score rows of pictures against the true frames: frame by frame, nothing kept but numbers."""
 
 import io
-import itertools
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 
@@ -15,6 +15,7 @@ from avatar.evaluate import metrics
 from avatar.evaluate.config import EvaluateConfig
 from avatar.evaluate.metrics import Picture, Points
 from avatar.events import Progress, Sink
+from avatar.face.ahead import read_ahead
 from avatar.face.landmarks import AbstractLandmarkDetector
 
 HEAD = (
@@ -25,7 +26,8 @@ HEAD = (
 PICTURE_METRICS = ("psnr_frame", "psnr_peer", "psnr_mouth", "ssim", "ssim_peer", "flip")
 FACE_METRICS = ("lmd_px", "lip_gap_px")
 CHANGES = ("change", "true_change")
-"""From the frame before, see `metrics.still_changes`."""
+"""From the frame before, see `metrics.change`."""
+_THREADS = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,14 +77,14 @@ def head_mask(labels: UInt8[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
     return maximum_filter(np.isin(labels, HEAD), size=2 * radius + 1)
 
 
-def peer_composite(drawn: Picture, true: Picture, labels: UInt8[np.ndarray, "h w"]) -> Picture:
+def peer_composite(drawn: Picture, true: Picture, head: Bool[np.ndarray, "h w"]) -> Picture:
     """Our head over the true torso and background.
 
     This is how AD-NeRF, ER-NeRF, TalkingGaussian and SyncTalk report a picture: inside `head_mask` of the true
     frame stand the drawn pixels, outside of it the true ones, and the score is taken over the whole frame. The
     peers' scores are therefore higher than those of a frame that is drawn completely.
     """
-    return np.where(head_mask(labels)[..., None], drawn, true)
+    return np.where(head[..., None], drawn, true)
 
 
 def recoded(picture: Picture) -> Picture:
@@ -101,78 +103,160 @@ def score(
     sink: Sink,
     detector: Callable[[], AbstractLandmarkDetector] | None,
 ) -> Series:
-    """Run every metric on every row.
+    """Run every metric on every row, in one walk over the frames: what is true of a frame is found once for all rows,
+    and while the next pictures are drawn, other threads judge the last ones.
 
     The picture metrics need only the true frame. LMD and lip gap need `detector`, which makes a fresh one for each
     row, since it follows a face from frame to frame; None leaves them out. The row `ground_truth` gives the detector
     a JPEG copy of the true frame, so that its LMD and lip gap say how far two measurements of one frame differ.
     """
-    total = len(truth.indices) * (len(rows) + 1)
-    steps = itertools.count(1)
-    job = _Job(
-        truth=truth,
-        config=config,
-        detector=detector,
-        tick=lambda: sink(Progress(stage="evaluate", done=next(steps), total=total)),
+    count, each = len(truth.indices), len(rows) + 1
+    sink(Progress(stage="evaluate", done=0, total=count * each))
+    with ExitStack() as stack:
+        plan = _Plan.of(count, config)
+        own, *each_own = (_Watch(stack.enter_context(_following(detector, truth.fps))) for _ in range(each))
+        judges = [_Judge(row, plan, watch) for row, watch in zip(rows, each_own, strict=True)]
+        pool = stack.enter_context(ThreadPoolExecutor(_THREADS, "avatar-judge"))
+        waiting: list[Future[None]] = []
+        for position, moment in enumerate(_moments(truth)):
+            drawn = [row.draw(moment.index) for row in rows]
+            for done in waiting:
+                done.result()
+            waiting = [pool.submit(own.see, moment, moment.true)] if position in plan.faces else []
+            waiting += [pool.submit(judge.see, moment, picture) for judge, picture in zip(judges, drawn, strict=True)]
+            sink(Progress(stage="evaluate", done=(position + 1) * each, total=count * each))
+        for done in waiting:
+            done.result()
+    faces = [_face_scores(judge.watch.points, own.points, count) for judge in judges]
+    return Series(
+        indices=list(truth.indices),
+        rows={judge.row.name: {**judge.numbers, **face} for judge, face in zip(judges, faces, strict=True)},
+        true_gap=_gaps(own.points, count),
     )
-    sink(Progress(stage="evaluate", done=0, total=total))
-    points = _true_points(job)
-    true_gap = np.full(len(truth.indices), np.nan)
-    for position, (found, height) in points.items():
-        true_gap[position] = metrics.lip_gap_px(found, height)
-    numbers = {row.name: _score_row(row, job, points) for row in rows}
-    return Series(indices=list(truth.indices), rows=numbers, true_gap=true_gap)
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Job:
-    truth: Truth
-    config: EvaluateConfig
-    detector: Callable[[], AbstractLandmarkDetector] | None
-    tick: Callable[[], None]
-    """Says that one more picture is done."""
+class _Plan:
+    """Which positions among the held-out frames are judged by what is costly."""
+
+    count: int
+    structure: set[int]
+    flip: set[int]
+    faces: set[int]
+
+    @classmethod
+    def of(cls, count: int, config: EvaluateConfig) -> "_Plan":
+        flip = evenly(count, config.flip_frames) if find_spec("flip_evaluator") else set()
+        return cls(
+            count=count,
+            structure=evenly(count, config.structure_frames),
+            flip=flip,
+            faces=evenly(count, config.face_frames),
+        )
 
 
-_Found = dict[int, tuple[Points, int]]
-"""Face points on the true frame, and the frame's height, by position among the held-out frames."""
+@dataclass(frozen=True, kw_only=True)
+class _Moment:
+    """A held-out frame and all that is true of it, whoever draws it."""
+
+    position: int
+    index: int
+    true: Picture
+    head: Bool[np.ndarray, "h w"]
+    mouth: tuple[slice, slice]
+    still: UInt8[np.ndarray, "h w"] | None
+    """Where the person stood still since the frame before; None where that is not the last of the held-out ones."""
+    change: float
+    """Of the true frames there."""
 
 
-def _true_points(job: _Job) -> _Found:
-    truth, found = job.truth, {}
-    chosen = evenly(len(truth.indices), job.config.face_frames)
-    with _following(job.detector, truth.fps) as find:
-        for position, index in enumerate(truth.indices):
-            if find and position in chosen:
-                frame = truth.frame(index)
-                points = find(frame, index)
-                if points is not None:
-                    found[position] = (points, frame.shape[0])
-            job.tick()
-    return found
+def _moments(truth: Truth) -> Iterator[_Moment]:
+    """The held-out frames in order, read ahead."""
+    before: tuple[int, Picture] | None = None
+    for position, (index, (true, labels)) in enumerate(
+        read_ahead(lambda i: (truth.frame(i), truth.labels(i)), truth.indices)
+    ):
+        still, change = None, float("nan")
+        if before is not None and before[0] == index - 1:
+            still = metrics.still_region(before[1], true, labels != Region.BACKGROUND)
+            change = metrics.change(before[1], true, still)
+        before = index, true
+        yield _Moment(
+            position=position,
+            index=index,
+            true=true,
+            head=head_mask(labels),
+            mouth=metrics.mouth_window(truth.landmarks(index), (true.shape[0], true.shape[1])),
+            still=still,
+            change=change,
+        )
 
 
-def _score_row(row: Row, job: _Job, true_points: _Found) -> dict[str, Float[np.ndarray, "t"]]:
-    truth, count = job.truth, len(job.truth.indices)
-    structure = evenly(count, job.config.structure_frames)
-    flip = evenly(count, job.config.flip_frames) if find_spec("flip_evaluator") else set()
-    numbers = {name: np.full(count, np.nan) for name in PICTURE_METRICS + FACE_METRICS + CHANGES}
-    before: tuple[int, Picture, Picture] | None = None
-    with _following(job.detector, truth.fps) as find:
-        for position, index in enumerate(truth.indices):
-            true, drawn = truth.frame(index), row.draw(index)
-            scores = _picture_scores(drawn, true, truth, index, structure=position in structure, flip=position in flip)
-            if before is not None and before[0] == index - 1:
-                person = truth.labels(index) != Region.BACKGROUND
-                found = metrics.still_changes((before[1], drawn), (before[2], true), person)
-                scores |= dict(zip(CHANGES, found, strict=True))
-            before = index, drawn, true
-            if find and position in true_points:
-                seen = find(recoded(drawn) if row.name == "ground_truth" else drawn, index)
-                scores |= _face_scores(seen, *true_points[position])
-            for name, value in scores.items():
-                numbers[name][position] = value
-            job.tick()
-    return numbers
+class _Watch:
+    """Follows the face through one row of pictures."""
+
+    def __init__(self, find: Callable[[Picture, int], Points | None] | None):
+        self._find = find
+        self.points: dict[int, tuple[Points, int]] = {}
+        """Face points and the picture's height, by position."""
+
+    def see(self, moment: _Moment, picture: Picture) -> None:
+        if self._find is not None and (points := self._find(picture, moment.index)) is not None:
+            self.points[moment.position] = points, len(picture)
+
+
+class _Judge:
+    """Collects one row's numbers, frame after frame."""
+
+    def __init__(self, row: Row, plan: _Plan, watch: _Watch):
+        self.row, self.watch, self._plan = row, watch, plan
+        self.numbers = {name: np.full(plan.count, np.nan) for name in PICTURE_METRICS + CHANGES}
+        self._before: Picture | None = None
+
+    def see(self, moment: _Moment, drawn: Picture) -> None:
+        """Called once for each held-out frame, in their order."""
+        scores = self._picture_scores(moment, drawn)
+        if moment.still is not None and self._before is not None:
+            scores |= {"change": metrics.change(self._before, drawn, moment.still), "true_change": moment.change}
+        self._before = drawn
+        for name, value in scores.items():
+            self.numbers[name][moment.position] = value
+        if moment.position in self._plan.faces:
+            self.watch.see(moment, recoded(drawn) if self.row.name == "ground_truth" else drawn)
+
+    def _picture_scores(self, moment: _Moment, drawn: Picture) -> dict[str, float]:
+        true, error = moment.true, metrics.squared_error(drawn, moment.true)
+        found = {
+            "psnr_frame": metrics.decibels(error, error.size),
+            "psnr_peer": metrics.decibels(error[moment.head], error.size),
+            "psnr_mouth": metrics.decibels(error[moment.mouth], error[moment.mouth].size),
+        }
+        if moment.position in self._plan.structure:
+            composite = peer_composite(drawn, true, moment.head)
+            found |= {"ssim": metrics.ssim(drawn, true), "ssim_peer": metrics.ssim(composite, true)}
+        if moment.position in self._plan.flip:
+            found["flip"] = metrics.flip(drawn, true)
+        return found
+
+
+_Points = Mapping[int, tuple[Points, int]]
+
+
+def _gaps(seen: _Points, count: int) -> Float[np.ndarray, "t"]:
+    """The lips' opening at each position, NaN where no face was found."""
+    gaps = np.full(count, np.nan)
+    for position, (points, height) in seen.items():
+        gaps[position] = metrics.lip_gap_px(points, height)
+    return gaps
+
+
+def _face_scores(seen: _Points, true: _Points, count: int) -> dict[str, Float[np.ndarray, "t"]]:
+    """Of the positions at which a face was found on both pictures."""
+    both = {position: seen[position] for position in seen.keys() & true.keys()}
+    apart = np.full(count, np.nan)
+    for position, (points, height) in both.items():
+        apart[position] = metrics.lip_distance_px(points, true[position][0], height)
+    return {"lmd_px": apart, "lip_gap_px": _gaps(both, count)}
 
 
 @contextmanager
@@ -193,29 +277,3 @@ def _following(
         yield find
     finally:
         found.close()
-
-
-def _picture_scores(
-    drawn: Picture, true: Picture, truth: Truth, index: int, *, structure: bool, flip: bool
-) -> dict[str, float]:
-    window = metrics.mouth_window(truth.landmarks(index), (true.shape[0], true.shape[1]))
-    composite = peer_composite(drawn, true, truth.labels(index))
-    found = {
-        "psnr_frame": metrics.psnr(drawn, true),
-        "psnr_peer": metrics.psnr(composite, true),
-        "psnr_mouth": metrics.psnr(drawn[window], true[window]),
-    }
-    if structure:
-        found |= {"ssim": metrics.ssim(drawn, true), "ssim_peer": metrics.ssim(composite, true)}
-    if flip:
-        found["flip"] = metrics.flip(drawn, true)
-    return found
-
-
-def _face_scores(points: Points | None, true: Points, height: int) -> dict[str, float]:
-    if points is None:
-        return {}
-    return {
-        "lmd_px": metrics.lip_distance_px(points, true, height),
-        "lip_gap_px": metrics.lip_gap_px(points, height),
-    }

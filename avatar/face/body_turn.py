@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Float, Int, UInt8
 from scipy.ndimage import gaussian_filter1d
 from scipy.spatial.transform import Rotation
 
@@ -36,7 +36,7 @@ _TELLING = 1e-2
 """Share of the largest singular value below which turns are too alike to tell what goes with them."""
 _STEADY = 0.8
 """Looks over which turn and shift are smoothed (standard deviation)."""
-_POINTS, _MARGIN = 3000, 16
+_MARGIN = 16
 _FEWEST, _SEEN = 300, 0.3
 """Points on the torso that are enough, and the share of them that must be seen."""
 
@@ -63,15 +63,6 @@ def is_wide(track: FaceTrack) -> bool:
 def _yaw(track: FaceTrack) -> Float[np.ndarray, "t"]:
     forward = track.motion.T_world_head[:, :3, 2].double().numpy()
     return np.arctan2(forward[:, 0], forward[:, 2])
-
-
-def spread_pixels(inside: Bool[np.ndarray, "h w"]) -> Float[np.ndarray, "n 2"]:
-    """Middles of some pixels of a mask, evenly spread."""
-    stride = max(int(np.sqrt(inside.sum() / _POINTS)), 1)
-    grid = np.zeros_like(inside)
-    grid[::stride, ::stride] = True
-    row, column = np.nonzero(inside & grid)
-    return np.stack([column, row], 1) + 0.5
 
 
 def body_turns(

@@ -21,6 +21,8 @@ from avatar.ops.posing import SparseRig, pose_rig, sparse_rig
 from avatar.ops.rotation import axis_angle_to_matrix
 
 _BAKED = Path(__file__).parent / "data" / "anny.safetensors"
+_SHOULDER, _SEEN = 0.2, 1.2
+"""Metres to a shoulder; how many of them the terms of `clothes_terms` change over."""
 _LID_OVERLAP = 0.0008
 """Metres by which closed lids overlap, so that no slit stays."""
 
@@ -31,6 +33,14 @@ def _eye_rotation(gaze: Float[Tensor, "*b 2"]) -> Float[Tensor, "*b 3 3"]:
     zero = torch.zeros_like(yaw)
     turn = axis_angle_to_matrix(torch.stack([zero, -yaw, zero], -1))
     return turn @ axis_angle_to_matrix(torch.stack([pitch, zero, zero], -1))
+
+
+def clothes_terms(beside: Float[Tensor, "n 2"]) -> Float[Tensor, "n 10"]:
+    """How much a point of the torso goes along with each term: a cubic in x and y (metres from the base of the neck),
+    held constant where no picture shows the torso. Each term moves along x and along y, one coefficient each."""
+    x, y = (beside / _SHOULDER).clamp(-_SEEN, _SEEN).unbind(-1)
+    one = torch.ones_like(x)
+    return torch.stack([one, x, y, x * x, x * y, y * y, x**3, x * x * y, x * y * y, y**3], -1)
 
 
 class Piece(IntEnum):
@@ -117,9 +127,8 @@ class PersonalRig:
 
     @cached_property
     def _sparse(self) -> SparseRig:
-        return sparse_rig(
-            self.neutral, self.actions, torch.cat([self.skin[:, 1:], self.eye_weights, self.below_head], 1)
-        )
+        weights = torch.cat([self.skin[:, 1:], self.eye_weights, self.below_head], 1)
+        return sparse_rig(self.neutral, torch.cat([self.actions, self.clothes_modes]), weights)
 
     def posed(self, motion: MotionFrame, rigid: Float[Tensor, "6"] | None = None) -> Float[Tensor, "v 3"]:
         """The surface at a moment, in the world frame; differentiable in the motion, in `rigid` and in `neutral`.
@@ -128,7 +137,8 @@ class PersonalRig:
             rigid: a correction of all below the head: axis-angle (radians) about the base of the neck, and a shift.
         """
         transforms = self._transforms(motion, motion.neck.new_zeros(6) if rigid is None else rigid)
-        return pose_rig(self._sparse, motion.expression, transforms, motion.torso)
+        actions = torch.cat([motion.expression, motion.clothes.to(motion.expression)])
+        return pose_rig(self._sparse, actions, transforms, motion.torso)
 
     def _transforms(self, motion: MotionFrame, rigid: Float[Tensor, "6"]) -> Float[Tensor, "6 3 4"]:
         """[R t] of neck, torso, right and left eye and correction in the head frame, and of the head in the world."""
@@ -151,6 +161,17 @@ class PersonalRig:
     def below_head(self) -> Float[Tensor, "v 1"]:
         """How much each vertex goes along when the torso shifts: all of the torso, half of the neck."""
         return self.skin[:, 2:] + 0.5 * self.skin[:, 1:2]
+
+    @property
+    def worn(self) -> Float[Tensor, "v 1"]:
+        """How much each vertex goes along when clothes slide."""
+        return (self.skin[:, 2:] - self.skin[:, :1]).clamp_min(0)
+
+    @property
+    def clothes_modes(self) -> Float[Tensor, "20 v 3"]:
+        """Displacement of each vertex at coefficient 1 (a metre) of `MotionFrame.clothes`, before the torso turns."""
+        terms = clothes_terms((self.neutral - self.neck_pivots[1])[:, :2]) * self.worn
+        return torch.einsum("vk,ac->kavc", terms, torch.eye(3)[:2].to(terms)).flatten(0, 1)
 
     def to_tensors(self) -> dict[str, Tensor]:
         """All fields by name, contiguous."""

@@ -21,10 +21,10 @@ from scipy.spatial.transform import Rotation
 from avatar.core import Camera, FaceTrack
 from avatar.events import Progress, Sink, silent
 from avatar.face.ahead import read_ahead
-from avatar.face.body_turn import Cloth, body_turns, is_wide, spread_pixels
+from avatar.face.body_turn import Cloth, body_turns, is_wide
+from avatar.face.chest import TORSO, anchors, chest, reference_frame, spread_pixels, torso_turns
 from avatar.face.rig import PersonalRig
 from avatar.face.segments import in_each, spans
-from avatar.ops.mesh import rasterize_mesh
 
 _STAGE = "torso"
 _CORNERS, _LEAST_CORNERS = 150, 10
@@ -44,8 +44,6 @@ _LOOK_SECONDS = 0.2
 _LEAST_SHARE = 0.5
 """With fewer of the frames followed, the torso is left to head and neck."""
 _FARTHEST_M, _STEEPEST = 0.12, 0.25
-_TORSO = 0.9
-"""Weight from which a vertex goes with the torso alone."""
 _TURNS, _SHIFTS = 0.04, (0.3, 0.3, 0.03)
 """Deviations (radians, metres) of the torso's motion from what the head says."""
 _NOISE_PX, _WORTH, _ITERATIONS = 1.0, 0.03, 6
@@ -76,32 +74,32 @@ def follow_torso(
         The track with `torso` and the tilt of `neck` as seen; unchanged where the clothes show too little to follow,
         or the rig is a mask without a torso.
     """
-    if not (rig.skin[:, 2] > _TORSO).any():
+    if not (rig.skin[:, 2] > TORSO).any():
         return track
-    reference = _reference(track)
+    reference = reference_frame(track)
     corners = _corners(track, reference, frame(reference), mask(reference))
     if len(corners) < _LEAST_CORNERS:
         return track
     starts = {span.start for span in spans(segments, len(track.motion))}
     if len(starts) == 1 and is_wide(track):
-        pixels = spread_pixels(_chest(track, reference, mask(reference)) > 0)
-        cloth = Cloth(pixels, _anchors(track, rig, reference, pixels))
+        pixels = spread_pixels(chest(track, reference, mask(reference)))
+        cloth = Cloth(pixels, anchors(track, rig, reference, pixels))
         turned = body_turns(track, rig, reference, cloth=cloth, gray=lambda index: _gray(frame(index)), sink=sink)
         if turned is not None:
             return turned
     seen = _followed(track, _Start(reference, corners, starts), frame, sink)
     if np.isfinite(seen).any((1, 2)).mean() < _LEAST_SHARE:
         return track
-    anchors = _anchors(track, rig, reference, corners)
+    there_then = anchors(track, rig, reference, corners)
     expected = _expected_turns(track, reference)
     parts = [slice(first, first + _CHUNK) for first in range(0, len(seen), _CHUNK)]
-    moves = np.concatenate([_moves(track.camera, anchors, seen[part], expected[part]) for part in parts])
+    moves = np.concatenate([_moves(track.camera, there_then, seen[part], expected[part]) for part in parts])
     still = np.nanmedian(moves, 0)
     moves = in_each(lambda part: _smooth(_interpolated(part, still)), moves, segments)
     near = _near(track, rig, reference, corners.mean(0))
     there = near.posed(track.motion.frame(reference)).double().numpy()
     turned = _turned(track, reference, moves[:, :3])
-    pivot = anchors.mean(0)
+    pivot = there_then.mean(0)
     turns = Rotation.from_rotvec(moves[:, :3]).as_matrix()
     wanted = ((there - pivot) @ turns.transpose(0, 2, 1)).mean(1) + pivot + moves[:, 3:]
     return _placed(turned, near, wanted)
@@ -128,32 +126,13 @@ class _Start(NamedTuple):
     """First frames of segments."""
 
 
-def _reference(track: FaceTrack) -> int:
-    """The frame whose head is closest to the middle of all poses."""
-    pose = track.motion.T_world_head
-    forward, place = pose[:, :3, 2], pose[:, :3, 3]
-    away = (forward - forward.median(0).values).norm(dim=1) + 5 * (place - place.median(0).values).norm(dim=1)
-    return int((away + 1e3 * (track.confidence <= 0)).argmin())
-
-
-def _chest(track: FaceTrack, index: int, mask: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
-    """1 on the person well below the chin."""
-    import cv2
-
-    rows = track.landmarks_px[index, :, 1].numpy()
-    below = int(rows.max() + 0.12 * np.ptp(rows))
-    inside = (mask > 200).astype(np.uint8)
-    inside[: max(below, 0)] = 0
-    return cv2.erode(inside, np.ones((9, 9), np.uint8))
-
-
 def _corners(
     track: FaceTrack, index: int, frame: UInt8[np.ndarray, "h w 3"], mask: UInt8[np.ndarray, "h w"]
 ) -> Float[np.ndarray, "n 2"]:
     """Corners on the person well below the chin, px."""
     import cv2
 
-    inside = _chest(track, index, mask)
+    inside = chest(track, index, mask)
     distance = max(min(frame.shape[:2]) / 85, 3.0)
     found = cv2.goodFeaturesToTrack(_gray(frame), _CORNERS, 0.005, distance, mask=inside * 255)
     return np.zeros((0, 2), np.float32) if found is None else found[:, 0]
@@ -223,33 +202,10 @@ def _flow(
     return out, fitted
 
 
-def _anchors(
-    track: FaceTrack, rig: PersonalRig, reference: int, corners: Float[np.ndarray, "n 2"]
-) -> Float[np.ndarray, "n 3"]:
-    """World points of the corners at the reference: on the drawn torso, or as far away as its nearest vertex."""
-    camera, surface = track.camera, rig.posed(track.motion.frame(reference))
-    body = rig.faces[(rig.skin[rig.faces, 0] < 1 - _TORSO).all(1)]
-    _, _, depth = rasterize_mesh(surface, body, camera.focal, camera.center, camera.size)
-    height, width = camera.size
-    column, row = corners.T.astype(int).clip(0, [[width - 1], [height - 1]])
-    z = depth.numpy()[row, column].astype(np.float64)
-    torso = surface[(rig.skin[:, 2] > _TORSO).nonzero()[:, 0]].double()
-    apart = torch.cdist(torch.from_numpy(corners).double(), camera.project(torso.float()).double())
-    z = np.where(np.isfinite(z) & (z > 0), z, torso[apart.argmin(1), 2].numpy())
-    ray = (corners - np.array(camera.center)) / np.array(camera.focal)
-    return np.concatenate([ray, np.ones((len(ray), 1))], 1) * z[:, None]
-
-
 def _expected_turns(track: FaceTrack, reference: int) -> Float[np.ndarray, "t 3"]:
     """How the torso turns from the reference on by head and neck alone (axis-angle, world axes)."""
-    torso = _torso_turns(track)
+    torso = torso_turns(track)
     return (torso * torso[reference].inv()).as_rotvec()
-
-
-def _torso_turns(track: FaceTrack) -> Rotation:
-    motion = track.motion
-    head = Rotation.from_matrix(motion.T_world_head[:, :3, :3].double().numpy())
-    return head * Rotation.from_rotvec(-motion.neck.double().numpy())
 
 
 def _moves(
@@ -287,7 +243,7 @@ def _moves(
 
 def _turned(track: FaceTrack, reference: int, turns: Float[np.ndarray, "t 3"]) -> FaceTrack:
     """The neck that leaves the torso turned by `turns` (world axes) from where it is at the reference."""
-    motion, torso = track.motion, _torso_turns(track)
+    motion, torso = track.motion, torso_turns(track)
     away = turns - np.median(turns, 0)
     away *= np.minimum(1, _STEEPEST / np.maximum(np.linalg.norm(away, axis=1, keepdims=True), 1e-9))
     turned = Rotation.from_rotvec(away + np.median(turns, 0)) * torso[reference]
@@ -298,7 +254,7 @@ def _turned(track: FaceTrack, reference: int, turns: Float[np.ndarray, "t 3"]) -
 
 def _near(track: FaceTrack, rig: PersonalRig, reference: int, center: Float[np.ndarray, "2"]) -> PersonalRig:
     """The part of the rig's torso that lies at the corners: what is compared with their path."""
-    torso = (rig.skin[:, 2] > _TORSO).nonzero()[:, 0]
+    torso = (rig.skin[:, 2] > TORSO).nonzero()[:, 0]
     pixels = track.camera.project(rig.posed(track.motion.frame(reference))[torso])
     away = (pixels - torch.from_numpy(center).to(pixels)).norm(dim=1)
     chosen = torso[away.argsort()[:_NEAR_VERTICES]]

@@ -14,8 +14,8 @@ from avatar.core import Camera, FaceTrack, MotionSequence
 from avatar.errors import InputError
 
 _SCHEMA = 1
-_MOTION = ("expression", "T_world_head", "neck", "gaze", "torso")
-_TENSORS = (*_MOTION, "identity", "landmarks_px", "confidence", "T_world_camera")
+_MOTION = ("expression", "T_world_head", "neck", "gaze", "torso", "clothes")
+_TENSORS = (*_MOTION[:-1], "identity", "landmarks_px", "confidence", "T_world_camera")
 
 
 def save_track(track: FaceTrack, path: Path) -> None:
@@ -71,7 +71,7 @@ def _to_track(values: dict[str, torch.Tensor], facts: dict[str, Any], path: Path
         size=tuple(facts["size"]),
     )
     return FaceTrack(
-        motion=MotionSequence(**{name: values[name] for name in _MOTION}, fps=facts["fps"]),
+        motion=MotionSequence(**{name: values[name] for name in _MOTION if name in values}, fps=facts["fps"]),
         identity=values["identity"],
         camera=camera,
         landmarks_px=values["landmarks_px"],

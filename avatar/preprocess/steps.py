@@ -11,6 +11,7 @@ import torch
 from avatar.core import Clip, FaceTrack
 from avatar.errors import InputError
 from avatar.face.ahead import read_ahead
+from avatar.face.clothes import follow_clothes
 from avatar.face.photometric import refine_pose
 from avatar.face.rig import PersonalRig
 from avatar.face.silhouette import fit_silhouette
@@ -204,7 +205,7 @@ class Steps:
             )
 
     def track(self, run: Run) -> Mapping[str, Any]:
-        """Identity, camera and motion from the landmarks; outline, pose and torso from the pictures."""
+        """Identity, camera and motion from the landmarks; outline, pose, torso and clothes from the pictures."""
         workspace = run.workspace
         tensors, _ = workspace.tensors("landmarks.safetensors")
         points, confidence = tensors["landmarks_px"].numpy(), tensors["confidence"].numpy()
@@ -217,6 +218,7 @@ class Steps:
         track, rig = fit_silhouette(track, rig, rig_family, frame=workspace.frame, mask=workspace.mask, sink=run.sink)
         track = refine_pose(track, rig, workspace.frame, segments=segments, sink=run.sink)
         track = follow_torso(track, rig, workspace.frame, workspace.mask, sink=run.sink, segments=segments)
+        track = follow_clothes(track, rig, workspace.frame, workspace.mask, sink=run.sink, segments=segments)
         with replacing(workspace.path("track.safetensors")) as temporary:
             save_track(track, temporary)
         with replacing(workspace.path("rig.safetensors")) as temporary:

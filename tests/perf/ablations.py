@@ -16,13 +16,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from avatar.core import FaceTrack
 from avatar.evaluate import evaluate
+from avatar.face.track_io import load_track, save_track
 from avatar.models.gaussian_head import GaussianConfig
 from avatar.recipes import recipe
 from avatar.train.config import TrainConfig
 from avatar.train.loop import train
 
-COLUMNS = ("psnr_peer", "psnr_frame", "psnr_mouth", "ssim_peer", "lmd_px", "flicker")
+COLUMNS = ("psnr_peer", "psnr_frame", "psnr_mouth", "ssim_peer", "lmd_px", "lip_gap_r", "lip_gap_slope", "flicker")
 
 
 def _head(**changes: Any) -> Callable[[TrainConfig], TrainConfig]:
@@ -42,8 +46,16 @@ def _without_upkeep(config: TrainConfig) -> TrainConfig:
     return _head(seeded=1.0, upkeep=replace(config.head.upkeep, share=0.0))(config)
 
 
+def _as_it_is(config: TrainConfig) -> TrainConfig:
+    return config
+
+
+def _rigid(track: FaceTrack) -> FaceTrack:
+    return replace(track, motion=replace(track.motion, clothes=torch.zeros_like(track.motion.clothes)))
+
+
 VARIANTS: dict[str, Callable[[TrainConfig], TrainConfig]] = {
-    "whole": lambda config: config,
+    "whole": _as_it_is,
     "no basis (splats only follow the rig)": _head(rate_basis=0.0, rate_network=0.0),
     "no correction of head and body poses": _head(rate_pose=0.0),
     "no noise on the motion": _head(input_noise=0.0),
@@ -54,18 +66,23 @@ VARIANTS: dict[str, Callable[[TrainConfig], TrainConfig]] = {
     "no preference for rare frames": _sampling(rare=0.0),
     "no coarse start": _sampling(coarse=0.0),
     "no windows": _sampling(crop_share=0.0),
+    "no clothes that slide": _as_it_is,
 }
+TRACKS: dict[str, Callable[[FaceTrack], FaceTrack]] = {"no clothes that slide": _rigid}
+"""What is taken out of the track instead of the recipe."""
 
 
-def measure(workspace: Path, config: TrainConfig) -> dict[str, Any]:
-    """Held-out figures of an avatar trained with `config` on a copy of the workspace that shares its files."""
+def measure(workspace: Path, name: str, base: TrainConfig) -> dict[str, Any]:
+    """Held-out figures of an avatar of this variant, trained on a copy of the workspace that shares its files."""
     with tempfile.TemporaryDirectory(prefix="ablation_", dir=workspace.parent) as folder:
         copy = Path(folder) / "me"
         left = shutil.ignore_patterns("avatar", "report", "train")
         shutil.copytree(workspace, copy, copy_function=os.link, ignore=left)
-        train(copy, config)
+        if name in TRACKS:
+            save_track(TRACKS[name](load_track(copy / "track.safetensors")), copy / "track.safetensors")
+        train(copy, VARIANTS[name](base))
         rows = evaluate(copy)["rows"]
-        return {name: {key: (rows.get(name) or {}).get(key) for key in COLUMNS} for name in ("reenacted", "spoken")}
+        return {row: {key: (rows.get(row) or {}).get(key) for key in COLUMNS} for row in ("reenacted", "spoken")}
 
 
 def main() -> None:
@@ -82,7 +99,7 @@ def main() -> None:
     sys.stdout.write("| variant | " + " | ".join((*COLUMNS, "spoken psnr_peer")) + " |\n")
     sys.stdout.write("|---" * (len(COLUMNS) + 2) + "|\n")
     for name in options.only:
-        found[name] = measure(options.workspace.resolve(), VARIANTS[name](base))
+        found[name] = measure(options.workspace.resolve(), name, base)
         options.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
         values = [*found[name]["reenacted"].values(), found[name]["spoken"]["psnr_peer"]]
         cells = ["-" if value is None else f"{value:.3f}" for value in values]

@@ -26,7 +26,7 @@ import torch
 
 from avatar.core import RenderRequest
 from avatar.evaluate import evaluate, metrics
-from avatar.evaluate.score import peer_composite
+from avatar.evaluate.score import head_mask, peer_composite
 from avatar.face.track_io import load_track
 from avatar.media import Workspace
 from avatar.models import field_head, field_net, field_shell, field_space
@@ -98,7 +98,7 @@ def score(folder: Path, avatar: AvatarModel, stride: int) -> dict[str, float]:
         drawn = (avatar.render(request).rgb.clamp(0, 1) * 255).round().to(torch.uint8).numpy()
         true, labels = _shrunk(workspace.frame(index), size), _shrunk(workspace.labels(index), size, nearest=True)
         mouth = metrics.mouth_window(track.landmarks_px[index].numpy() * (size[0] / track.camera.size[0]), size)
-        peer = metrics.psnr(peer_composite(drawn, true, labels), true)
+        peer = metrics.psnr(peer_composite(drawn, true, head_mask(labels)), true)
         found.append((peer, metrics.psnr(drawn, true), metrics.psnr(drawn[mouth], true[mouth])))
     return dict(zip(("psnr_peer", "psnr_frame", "psnr_mouth"), np.mean(found, 0).tolist(), strict=True))
 

@@ -127,11 +127,29 @@ def test_flicker_counts_where_the_film_stands_still_and_nowhere_else():
         return shot.round().clip(0, 255).astype(np.uint8)
 
     everywhere, film = np.ones((80, 80), bool), (taken(0.5), taken(0.5, moved=7))
-    ours, theirs = metrics.still_changes(film, film, everywhere)
-    assert ours == theirs < 1.0  # the half that moves is left out
-    steady, shaky = (metrics.still_changes((taken(n), taken(n)), film, everywhere)[0] for n in (0.2, 3.0))
-    assert steady < theirs < shaky / 3
-    assert math.isnan(metrics.still_changes(film, film, np.zeros((80, 80), bool))[0])
-    left = np.zeros((80, 80), bool)
-    left[:, 60:] = True
-    assert math.isnan(metrics.still_changes(film, film, left)[1])
+    still = metrics.still_region(*film, everywhere)
+    assert still[:, :30].all() and not still[:, 45:75].any()  # the half that moves is left out
+    noise = metrics.change(*film, still)
+    steady, shaky = (metrics.change(taken(n), taken(n), still) for n in (0.2, 3.0))
+    assert steady < noise < 1.0 < shaky / 3
+    right = np.zeros((80, 80), bool)
+    right[:, 60:] = True
+    nowhere = metrics.still_region(*film, right)
+    assert math.isnan(metrics.change(*film, nowhere))
+
+
+def test_flicker_is_the_mean_over_all_channels():
+    black, red = np.zeros((2, 8, 8, 3), np.uint8)
+    red[..., 0] = 30
+    assert metrics.change(black, red, np.full((8, 8), 255, np.uint8)) == 10.0
+
+
+def test_an_error_that_is_cut_to_a_mask_counts_over_the_whole_picture():
+    true = np.zeros((10, 10, 3), np.uint8)
+    drawn, head = true.copy(), np.zeros((10, 10), bool)
+    drawn[:4] = 100
+    drawn[8:] = 255
+    head[:4] = True
+    error = metrics.squared_error(drawn, true)
+    composite = np.where(head[..., None], drawn, true)
+    assert metrics.decibels(error[head], error.size) == pytest.approx(metrics.psnr(composite, true))

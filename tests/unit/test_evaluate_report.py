@@ -15,7 +15,7 @@ from avatar.evaluate import evaluation, motion, report, score
 from avatar.evaluate.config import EvaluateConfig
 from avatar.evaluate.metrics import LIPS
 from avatar.evaluate.rows import Subject, nearest_frame, spoken
-from avatar.evaluate.score import peer_composite
+from avatar.evaluate.score import head_mask, peer_composite
 from avatar.face.rig import PersonalRig
 from avatar.media.workspace import Workspace
 
@@ -194,7 +194,7 @@ def test_peer_composite_replaces_all_but_the_head():
     labels[10:20, 10:20] = Region.HAIR
     labels[20:30, 10:20] = Region.NECK
     drawn, true = np.full((40, 40, 3), 200, np.uint8), np.zeros((40, 40, 3), np.uint8)
-    composite = peer_composite(drawn, true, labels)
+    composite = peer_composite(drawn, true, head_mask(labels))
     assert composite[15, 15, 0] == 200
     assert composite[25, 15, 0] == 0
     assert composite[9, 9, 0] == 200  # the head's edge counts too
@@ -207,6 +207,69 @@ def test_flicker_is_a_ratio_of_means_over_the_frames_that_follow_another():
     row |= {"change": np.array([nan, 1.0, 2.0]), "true_change": np.array([nan, 1.0, 1.0])}
     assert report.summary(row, np.full(3, nan))["flicker"] == 1.5
     assert report.summary(row | {"true_change": np.zeros(3)}, np.full(3, nan))["flicker"] is None
+
+
+class _FakeDetector:
+    """Finds lips that are as far apart as the picture is bright."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+        self.closed = False
+
+    def detect(self, frame: np.ndarray, seconds: float) -> list[SimpleNamespace]:
+        self.times.append(seconds)
+        points = np.zeros((478, 2), np.float32)
+        points[[87, 14, 317], 1] = frame.mean() / 10
+        return [SimpleNamespace(landmarks_px=points)]
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def _scored(rows, made, indices=range(4)):
+    def frame(index: int) -> np.ndarray:
+        return np.full((SIZE, SIZE, 3), 40 + 20 * index, np.uint8)
+
+    def detector() -> _FakeDetector:
+        made.append(_FakeDetector())
+        return made[-1]
+
+    truth = score.Truth(
+        frame=frame, labels=lambda index: np.full((SIZE, SIZE), Region.SKIN, np.uint8),
+        landmarks=lambda index: np.full((478, 2), 20.0), indices=list(indices), fps=FPS,
+    )  # fmt: skip
+    return score.score(truth, rows, EvaluateConfig(), lambda event: None, detector)  # type: ignore[arg-type]
+
+
+def _row(name: str, brightness: float) -> score.Row:
+    def draw(index: int) -> np.ndarray:
+        return np.full((SIZE, SIZE, 3), brightness * (40 + 20 * index), np.uint8)
+
+    return score.Row(name=name, meaning="", draw=draw)
+
+
+def test_each_row_has_a_detector_of_its_own_that_sees_its_frames_in_their_order():
+    made: list[_FakeDetector] = []
+    _scored([_row("reenacted", 1.0), _row("spoken", 0.5)], made)
+    assert [detector.times for detector in made] == [[0.0, 0.1, 0.2, 0.3]] * 3
+    assert all(detector.closed for detector in made)
+
+
+def test_lips_of_each_row_are_compared_with_those_of_the_true_frames():
+    series = _scored([_row("reenacted", 1.0), _row("spoken", 0.5)], [])
+    found = {name: report.summary(row, series.true_gap) for name, row in series.rows.items()}
+    assert found["reenacted"]["lip_gap_slope"] == pytest.approx(1.0)
+    assert found["spoken"]["lip_gap_slope"] == pytest.approx(0.5)
+    assert found["reenacted"]["lmd_px"] == pytest.approx(0.0)
+    assert found["spoken"]["lmd_px"] > 1.0
+
+
+def test_what_a_row_cannot_draw_ends_the_scoring():
+    def broken(index: int) -> np.ndarray:
+        raise InputError("the disk is gone")
+
+    with pytest.raises(InputError, match="disk"):
+        _scored([score.Row(name="reenacted", meaning="", draw=broken)], [])
 
 
 def test_worst_moments_lie_apart(subject):
