@@ -18,9 +18,9 @@ from avatar.speech.visemes import ARKIT_INDEX
 
 CLOSE_SECONDS, OPEN_SECONDS = 0.075, 0.17
 """Of the lids at a blink."""
-NOD = 0.036
+NOD = 0.048
 """Radians of a middling nod with the voice..."""
-AGREE = 0.050
+AGREE = 0.060
 """... and in answer to another's."""
 HEAD_SHARE = 0.3
 """How much of a glance the head goes along with."""
@@ -131,7 +131,7 @@ def answers(cue: Cue, listening: bool, style: SpeechStyle, fps: float, seed: int
 def _accent(start: float, style: SpeechStyle, rng: np.random.Generator) -> list[Gesture]:
     out = []
     chance, size = rng.random(), NOD * style.nod_gain * rng.uniform(0.5, 1.4)
-    aside, tilt = rng.normal(size=2) * (0.35, 0.25)
+    aside, tilt = rng.normal(size=2) * (0.6, 0.45)
     if chance < 0.75:
         down = size if chance < 0.55 else -0.6 * size
         rise, fall = rng.uniform(0.17, 0.26), rng.uniform(0.35, 0.6)

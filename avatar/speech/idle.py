@@ -24,12 +24,12 @@ FIXATION_CELL = 0.8
 SACCADE_SECONDS = 0.045
 MOVE_SECONDS = (0.45, 0.95)
 """Shortest and longest change of posture."""
-STILL = 0.25
+STILL = 0.15
 """Share of the moments for a change at which the head keeps its posture."""
 BODY_CELL = 3.5
-DRIFT_CELL, QUIVER_CELL = 7.0, 0.35
+DRIFT_CELL, QUIVER_CELL = 4.0, 0.35
 """Spacing of the knots of what the head does slowly while it holds a posture, and of its small quick motion."""
-_SHARES = np.sqrt([0.74, 0.235, 0.025])
+_SHARES = np.sqrt([0.70, 0.25, 0.05])
 """Deviations of postures, drift and quiver: together 1."""
 SPLINE_STD = 0.692
 """Mean deviation of a cubic B-spline through independent unit-normal values."""

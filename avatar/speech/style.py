@@ -25,10 +25,10 @@ class SpeechStyle:
     """Blinks a second while speaking (Bentivoglio et al. 1997: 26 a minute in conversation, 17 at rest)."""
     blink_depth: float = 0.95
     """eyeBlink of a shut eye."""
-    head_std: tuple[float, float, float] = (0.020, 0.025, 0.012)
+    head_std: tuple[float, float, float] = (0.036, 0.034, 0.018)
     """Standard deviation (radians) of the head's rotation about x (nod), y (turn) and z (tilt) while speaking, without
     the gestures that go with the voice."""
-    head_hz: float = 0.35
+    head_hz: float = 0.5
     """Swings of the head a second; in each it takes a new posture twice."""
     body_std: tuple[float, float, float] = (0.004, 0.001, 0.004)
     """Standard deviation (metres) of the whole person's sway: sideways, up and down, to and from the camera."""
