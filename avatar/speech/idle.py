@@ -22,6 +22,8 @@ GLANCE_CELL = 2.4
 FIXATION_CELL = 0.8
 """Seconds in which they look at one point of the listener's face, on average."""
 SACCADE_SECONDS = 0.045
+WIDEST_GLANCES = (0.030, 0.020)
+"""Deviations (radians) of looking elsewhere: people whose eyes turn further in their heads turn the head by that."""
 MOVE_SECONDS = (0.45, 0.95)
 """Shortest and longest change of posture."""
 STILL = 0.15
@@ -135,7 +137,7 @@ def glances(start: float, end: float, style: SpeechStyle, seed: int) -> list[Gla
 def fixation_std(style: SpeechStyle) -> Float[np.ndarray, "2"]:
     """Deviations (yaw, pitch) of where the eyes look at, without what they do to stay there while the head turns."""
     total, head = np.asarray(style.gaze_std), style.gaze_hold * np.asarray(style.head_std)[[1, 0]]
-    return np.sqrt(np.maximum(total**2 - head**2, (0.4 * total) ** 2))
+    return np.minimum(np.sqrt(np.maximum(total**2 - head**2, (0.4 * total) ** 2)), WIDEST_GLANCES)
 
 
 def fixations(times: Float[np.ndarray, "t"], style: SpeechStyle, seed: int) -> Float[np.ndarray, "t 2"]:

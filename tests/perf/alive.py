@@ -185,6 +185,7 @@ def conversation(seconds: float = 600.0) -> Row:
     return {
         "speed_p999": round(float(np.percentile(speed, 99.9)), 1),
         "speed_at_switches_max": round(float(speed[switching].max()), 1),
+        "speed_elsewhere_max": round(float(speed[~switching].max()), 1),
         "smiling_share": round(float(smiles.mean()), 3),
         "listening_share": round(float((life.states[:, LISTENING] > 0.5).mean()), 3),
         "lips_parted_mm": round(float((life.face @ LIP_GAP_MM).max()), 6),
