@@ -9,6 +9,7 @@ from avatar.events import Sink
 
 if TYPE_CHECKING:
     from avatar.drive.render import Shot
+    from avatar.drive.speak import Script
     from avatar.preprocess.config import PreprocessConfig
     from avatar.train.distil import Loss
 
@@ -62,11 +63,11 @@ def evaluate_workspace(workspace: Path, *, copy_to: Path | None, sink: Sink, tru
         write_json(copy_to, report)
 
 
-def drive_avatar(avatar: Path, audio: Path, out: Path, *, shot: "Shot", seed: int, sink: Sink) -> None:
+def drive_avatar(avatar: Path, script: "Script", out: Path, *, shot: "Shot", sink: Sink) -> None:
     """A talking film."""
-    from avatar.drive.speak import speak
+    from avatar.drive.speak import enact
 
-    speak(avatar, audio, out, shot, seed=seed, sink=sink)
+    enact(avatar, script, out, shot, sink=sink)
 
 
 def perform_motion(avatar: Path, motion: Path, out: Path, *, audio: Path | None, shot: "Shot", sink: Sink) -> None:
@@ -117,6 +118,7 @@ def demo(out: Path, *, seconds: float, size: int, recipe: str, sink: Sink) -> No
         InputError: when the folder cannot be written or the voice is missing.
     """
     from avatar.drive.render import Shot
+    from avatar.drive.speak import Script
     from avatar.preprocess import PreprocessConfig
     from avatar.synthetic.clip import ClipSettings, write_clip
 
@@ -126,7 +128,8 @@ def demo(out: Path, *, seconds: float, size: int, recipe: str, sink: Sink) -> No
     build(drawn.video, out / "me", recipe=recipe, config=config, sink=sink, truth=out / "speaker")
     assert drawn.hello is not None
     for name, camera in (("talking.mp4", "front"), ("orbit.mp4", "orbit")):
-        drive_avatar(out / "me" / "avatar", drawn.hello, out / name, shot=Shot(camera=camera), seed=0, sink=sink)
+        script = Script(audio=drawn.hello)
+        drive_avatar(out / "me" / "avatar", script, out / name, shot=Shot(camera=camera), sink=sink)
 
 
 def _cores() -> int:

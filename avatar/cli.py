@@ -15,6 +15,7 @@ from avatar.console import Console
 from avatar.errors import InputError
 
 if TYPE_CHECKING:
+    from avatar.drive.speak import Script
     from avatar.events import Sink
     from avatar.preprocess import PreprocessConfig
 
@@ -141,16 +142,33 @@ class Evaluate:
 
 @dataclass(frozen=True, kw_only=True)
 class Drive:
-    """Make an avatar speak a sound file, in any voice and language, or perform a motion file."""
+    """Make an avatar speak a sound file or a text, in any voice and language, listen, or perform a motion file."""
 
     avatar: Positional[Path]
     """The avatar folder."""
     audio: Path | None = None
     """Any file with sound; the lips follow it, unless --motion moves them."""
+    text: str = ""
+    """What to say, instead of a sound file."""
+    voice: str = "espeak"
+    """Who reads the text: espeak, piper:VOICE.onnx or kokoro:MODEL.onnx:VOICES.bin:NAME (docs/speech.md)."""
+    language: str = "en"
+    """Of the text."""
+    listen: Path | None = None
+    """Another's voice, in time with --audio: the avatar listens to it while it is silent itself."""
     motion: Path | None = None
     """A recording of Live Link Face (.csv), or what `avatar export` wrote (.csv, .npz, .safetensors, .glb)."""
     out: Output
     """The video to write: .mp4, or .mov/.webm for --background transparent."""
+    emotion: tuple[str, ...] = ()
+    """Any of joy surprise fear sadness disgust anger contempt calm, as joy, joy=0.6 or surprise=0.5@upper (regions:
+    face, upper, lower, brows, eyes, cheeks, mouth); several mix."""
+    mouth: float = 1.0
+    """Factor on how far the mouth opens."""
+    head: float = 1.0
+    """Factor on the motion of head and body."""
+    expression: float = 1.0
+    """Factor on brows, smiles and emotions."""
     camera: Literal["front", "orbit"] = "front"
     """front is where the person was filmed from; orbit swings to both sides."""
     background: str = "plate"
@@ -158,19 +176,21 @@ class Drive:
     size: int | None = None
     """Height of the picture in pixels; the avatar's own by default."""
     seed: int = 0
-    """Changes blinks and small head movements, not the lips."""
+    """Changes blinks, glances and head movements, not the lips."""
 
     def run(self, console: Console) -> None:
         from avatar.build import drive_avatar, perform_motion
         from avatar.drive.render import Shot
 
         shot = Shot(camera=self.camera, background=self.background, size=self.size)
+        if self.motion is not None and (self.text or self.listen or self.emotion):
+            raise InputError("--motion moves the whole face; leave out --text, --listen and --emotion")
         if self.motion is not None:
             perform_motion(self.avatar, self.motion, self.out, audio=self.audio, shot=shot, sink=console)
-        elif self.audio is not None:
-            drive_avatar(self.avatar, self.audio, self.out, shot=shot, seed=self.seed, sink=console)
+        elif self.audio is not None or self.text or self.listen is not None:
+            drive_avatar(self.avatar, _script(self), self.out, shot=shot, sink=console)
         else:
-            raise InputError("nothing to perform; give --audio SOUND, or --motion FILE, or both")
+            raise InputError("nothing to perform; give --audio SOUND, --text WORDS or --listen SOUND, or --motion FILE")
         _say(f"video: {self.out}")
 
 
@@ -289,6 +309,23 @@ def _preprocessing(command: Build | Preprocess) -> "PreprocessConfig":
         rig_landmarks=command.rig_landmarks,
         detector=command.detector,
         parser=command.parser,
+    )
+
+
+def _script(command: Drive) -> "Script":
+    from avatar.drive.speak import Script
+    from avatar.speech.emotion import Feeling
+    from avatar.speech.style import Direction
+
+    feelings = tuple(Feeling.read(text) for text in command.emotion)
+    return Script(
+        audio=command.audio,
+        text=command.text,
+        voice=command.voice,
+        language=command.language,
+        listen=command.listen,
+        direction=Direction(mouth=command.mouth, head=command.head, expression=command.expression, feelings=feelings),
+        seed=command.seed,
     )
 
 

@@ -7,6 +7,7 @@ from avatar.drive.sources import speech_style
 from avatar.face.arkit import MIRROR, NAMES
 from avatar.media import Workspace
 from avatar.models.avatar_model import AvatarModel
+from avatar.speech.emotion import EMOTIONS
 from avatar.viewer import desk
 from avatar.viewer.performance import LONGEST, LONGEST_RECORDING, STYLES
 from avatar.viewer.protocol import LONGEST_TEXT, said
@@ -19,19 +20,6 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "Cheeks and nose": ("cheek", "nose"),
 }
 """Beginnings of the actions' names; the first group that fits takes an action."""
-
-EMOTIONS: dict[str, dict[str, float]] = {
-    "joy": {"mouthSmile": 0.8, "cheekSquint": 0.5, "eyeSquint": 0.35, "jawOpen": 0.08, "mouthUpperUp": 0.15},
-    "surprise": {"browInnerUp": 0.8, "browOuterUp": 0.7, "eyeWide": 0.6, "jawOpen": 0.35, "mouthFunnel": 0.15},
-    "fear": {"browInnerUp": 0.8, "browOuterUp": 0.3, "browDown": 0.3, "eyeWide": 0.7, "mouthStretch": 0.6},
-    "sadness": {"browInnerUp": 0.7, "browDown": 0.2, "mouthFrown": 0.7, "eyeSquint": 0.15, "mouthShrugLower": 0.35},
-    "disgust": {"noseSneer": 0.8, "mouthUpperUp": 0.4, "browDown": 0.4, "mouthFrown": 0.3, "cheekSquint": 0.3},
-    "anger": {"browDown": 0.9, "eyeWide": 0.25, "eyeSquint": 0.3, "mouthPress": 0.5, "noseSneer": 0.25},
-    "contempt": {"mouthSmileLeft": 0.4, "mouthDimpleLeft": 0.5, "mouthPressLeft": 0.2, "eyeSquintLeft": 0.2},
-    "calm": {"mouthSmile": 0.2, "eyeBlink": 0.12},
-}  # fmt: skip
-"""Around the wheel, pleasant and awake first. After the action units of EMFACS (Friesen and Ekman 1983), in ARKit's
-actions; a name without its side stands for both."""
 
 POSES: dict[str, dict[str, float]] = {
     "neutral": {},
@@ -49,7 +37,7 @@ POSES: dict[str, dict[str, float]] = {
     "puffed cheeks": {"cheekPuff": 0.8},
     "tongue out": {"jawOpen": 0.4, "tongueOut": 0.8},
 }
-"""Faces to begin with, written as `EMOTIONS`."""
+"""Faces to begin with; a name without its side stands for both."""
 
 
 def hello(avatar: AvatarModel, workspace: Workspace | None, name: str) -> str:

@@ -12,13 +12,14 @@ from jaxtyping import Float
 
 from avatar.core import AudioTrack, MotionSequence
 from avatar.drive.retarget import limited, relative
-from avatar.drive.sources import from_file, read_voice, speech_style
+from avatar.drive.sources import from_file, looking, read_voice, speech_style
 from avatar.errors import InputError
 from avatar.events import Notice, Sink
 from avatar.face.track_io import load_track
 from avatar.media import Workspace
 from avatar.media.audio import resampled
 from avatar.models.avatar_model import AvatarModel
+from avatar.speech.conversation import converse
 from avatar.speech.phones import Phone, listen
 from avatar.speech.rule_motion import RuleMotion
 from avatar.speech.style import SpeechStyle
@@ -35,10 +36,11 @@ STYLES: dict[str, Callable[[SpeechStyle], SpeechStyle]] = {
     "average": lambda style: SpeechStyle(rest=style.rest, ceiling=style.ceiling),
     "lively": lambda style: replace(
         style, opening_gain=style.opening_gain * 1.3, width_gain=style.width_gain * 1.25, brow_gain=2.0,
-        head_std=tuple(1.6 * s for s in style.head_std), ceiling=(1.0,) * len(style.ceiling),
+        head_std=tuple(1.6 * s for s in style.head_std), nod_gain=1.5, ceiling=(1.0,) * len(style.ceiling),
     ),
     "calm": lambda style: replace(
-        style, opening_gain=style.opening_gain * 0.75, brow_gain=0.4, head_std=tuple(0.4 * s for s in style.head_std)
+        style, opening_gain=style.opening_gain * 0.75, brow_gain=0.4, head_std=tuple(0.4 * s for s in style.head_std),
+        nod_gain=0.4,
     ),
 }  # fmt: skip
 """Ways of speaking, made of the person's own."""
@@ -136,7 +138,8 @@ def _spoken(
     if style not in STYLES:
         raise InputError(f"style {style!r} is unknown; choose one of {', '.join(STYLES)}")
     way = STYLES[style](speech_style(avatar))
-    motion = RuleMotion(way, lambda audio: hearing)(sound, avatar.meta.fps)
+    moves = converse(sound, way, avatar.meta.fps, model=lambda own: RuleMotion(own, lambda _: hearing))
+    motion = looking(moves, avatar)
     return Performance(name=name, motion=limited(motion, torch.tensor(way.ceiling)), sound=sound, hearing=hearing)
 
 

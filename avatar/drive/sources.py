@@ -1,5 +1,6 @@
 """Where motion comes from: a voice or a motion file. All of it is relative."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,11 +14,16 @@ from avatar.drive.retarget import limited, relative, seated
 from avatar.errors import InputError
 from avatar.events import Notice, Sink, silent
 from avatar.face.arkit import INDEX
+from avatar.face.gaze import with_looks
 from avatar.media import is_silent, read_audio
 from avatar.models.avatar_model import AvatarModel
+from avatar.speech.conversation import converse
+from avatar.speech.phones import Phone
 from avatar.speech.rule_motion import RuleMotion
-from avatar.speech.style import SpeechStyle
+from avatar.speech.style import Direction, SpeechStyle, directed
 
+SOUND_RATE = 48_000
+"""Of the films that are made."""
 LEAST_SECONDS = 0.1
 """Shorter sound makes no film."""
 
@@ -42,7 +48,7 @@ def read_voice(path: Path, sink: Sink = silent) -> AudioTrack:
     Raises:
         InputError: if the file has no sound or is shorter than `LEAST_SECONDS`.
     """
-    audio = read_audio(path, 48_000)
+    audio = read_audio(path, SOUND_RATE)
     if audio.seconds < LEAST_SECONDS:
         raise InputError(f"{path}: the sound is only {audio.seconds:.3f} s long; give at least {LEAST_SECONDS} s")
     if is_silent(audio):
@@ -50,13 +56,33 @@ def read_voice(path: Path, sink: Sink = silent) -> AudioTrack:
     return audio
 
 
-def from_voice(audio: AudioTrack, avatar: AvatarModel, *, fps: float | None = None, seed: int = 0) -> MotionSequence:
+def from_voice(
+    audio: AudioTrack,
+    avatar: AvatarModel,
+    *,
+    fps: float | None = None,
+    seed: int = 0,
+    direction: Direction | None = None,
+    other: AudioTrack | None = None,
+    phones: Sequence[Phone] = (),
+) -> MotionSequence:
     """Motion of the avatar saying `audio`, on its own frame rate unless another is given.
 
+    Args:
+        other: the voice of somebody whom it listens to meanwhile.
+        phones: what is said, where that is known; else it is heard.
+
     Raises:
-        InputError: if pocketsphinx is not installed.
+        InputError: if pocketsphinx is not installed and the phones are not known.
     """
-    return RuleMotion(speech_style(avatar))(audio, fps or avatar.meta.fps, seed)
+    style = directed(speech_style(avatar), direction or Direction())
+    model = RuleMotion if not phones else lambda way: RuleMotion(way, lambda _: [phones])
+    return looking(converse(audio, style, fps or avatar.meta.fps, seed, other=other, model=model), avatar)
+
+
+def looking(motion: MotionSequence, avatar: AvatarModel) -> MotionSequence:
+    """The same relative motion with lids that follow the eyes, as they do in the film that the avatar learned from."""
+    return replace(motion, expression=with_looks(motion.expression, avatar.meta.rest.gaze + motion.gaze))
 
 
 def from_file(path: Path) -> MotionSequence:
@@ -84,7 +110,8 @@ def resting(track: FaceTrack) -> MotionFrame:
     return replace(frame, gaze=track.motion.gaze[seen].median(dim=0).values)
 
 
-def placed(motion: MotionSequence, avatar: AvatarModel) -> MotionSequence:
-    """Relative motion made the avatar's own: within what its film has shown, on its rest pose."""
-    ceiling = torch.tensor(speech_style(avatar).ceiling)
+def placed(motion: MotionSequence, avatar: AvatarModel, direction: Direction | None = None) -> MotionSequence:
+    """Relative motion made the avatar's own: within what its film has shown or was asked for, on its rest pose."""
+    style = directed(speech_style(avatar), direction or Direction())
+    ceiling = (torch.tensor(style.ceiling) + torch.tensor(style.mood)).clamp(max=1.0)
     return seated(limited(motion, ceiling), avatar.meta.rest, avatar.rig.neck_pivots)

@@ -1,22 +1,23 @@
-"""From lips to a whole head: a person's way, contacts, silence, blinks, gaze, sway and brows. Shared by all models."""
+"""From lips to a whole head: a person's way, contacts, silence, emotion, and life. Shared by all models."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from scipy.ndimage import gaussian_filter1d
 from scipy.spatial.transform import Rotation
 
 from avatar.core import MotionSequence
-from avatar.speech import idle
 from avatar.speech.articulation import close_contacts
+from avatar.speech.life import Life, LifeStream
 from avatar.speech.style import SpeechStyle
+from avatar.speech.turns import Prosody
 from avatar.speech.visemes import (
     ARKIT_FROM_ARTICULATORS,
     ARKIT_INDEX,
     BITE,
     JAW,
+    LIP_GAP_MM,
     PART,
     PRESS,
     PUCKER,
@@ -24,18 +25,12 @@ from avatar.speech.visemes import (
     SPREAD,
 )
 
-NOD = 0.030
-"""Radians by which the head nods at a strong emphasis."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Prosody:
-    """What loudness and voice say, on a frame grid."""
-
-    gate: Float[np.ndarray, "t"]
-    """1 where the mouth may move, 0 in silence."""
-    emphasis: Float[np.ndarray, "t"]
-    """Loudness against its surroundings, in standard deviations (about -2 to 2); 0 in silence."""
+_BLINKS = [ARKIT_INDEX["eyeBlinkLeft"], ARKIT_INDEX["eyeBlinkRight"]]
+_WIDE = [ARKIT_INDEX["eyeWideLeft"], ARKIT_INDEX["eyeWideRight"]]
+_PARTS = LIP_GAP_MM > 0
+"""Coefficients that part the lips."""
+APART = (0.4, 3.4)
+"""Millimetres between the lips from which an emotion parts them further, and at which it does so in full."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,23 +46,43 @@ class Lips:
 
 
 def perform(lips: Lips, heard: Prosody, style: SpeechStyle, fps: float, seed: int, *, first: int = 0) -> MotionSequence:
-    """The motion of a head; the seed moves blinks, gaze and head only: lips depend on the sound alone.
+    """The motion of a head; the seed moves blinks, gaze, brows and head only: lips depend on the sound alone.
 
     Args:
         first: frames of the same head that came before these.
     """
-    times = (first + np.arange(len(lips.curves))) / fps
-    expression = _expression(articulators(lips, heard, style), heard, style, idle.blinks(times, style, seed))
-    gaze = idle.gaze_shifts(times, style, seed)
-    sway = idle.head_sway(times, style, seed)
-    sway[:, 0] += NOD * _emphasis_pulse(heard.emphasis, fps)
-    pose = np.tile(np.eye(4), (len(times), 1, 1))
-    pose[:, :3, :3] = Rotation.from_rotvec(sway).as_matrix()
+    still = _still(_expression(lips, heard, style), fps)
+    return enlivened(still, LifeStream(style, fps, seed, first=first, talking=True).push(heard))
+
+
+def enlivened(motion: MotionSequence, life: Life) -> MotionSequence:
+    """The same lips on a head that lives; `motion` is of a still one."""
+    expression = motion.expression.numpy() + life.face
+    lids = life.lids[:, None]
+    expression[:, _BLINKS] = np.maximum(expression[:, _BLINKS], lids)
+    expression[:, _WIDE] *= 1.0 - np.minimum(lids, 1.0)
+    pose = np.tile(np.eye(4), (len(motion), 1, 1))
+    pose[:, :3, :3] = Rotation.from_rotvec(life.turn).as_matrix()
+    pose[:, :3, 3] = life.body
+    rise = np.zeros((len(motion), 3))
+    rise[:, 1] = -life.breath
+    return replace(
+        motion,
+        expression=torch.from_numpy(np.clip(expression, 0.0, 1.0).astype(np.float32)),
+        T_world_head=torch.from_numpy(pose).float(),
+        neck=torch.from_numpy(life.turn).float(),
+        gaze=torch.from_numpy(np.repeat(life.gaze[:, None], 2, axis=1)).float(),
+        torso=torch.from_numpy(rise).float(),
+    )
+
+
+def _still(expression: Float[np.ndarray, "t 52"], fps: float) -> MotionSequence:
+    count = len(expression)
     return MotionSequence(
         expression=torch.from_numpy(expression),
-        T_world_head=torch.from_numpy(pose).float(),
-        neck=torch.from_numpy(sway).float(),
-        gaze=torch.from_numpy(np.repeat(gaze[:, None], 2, axis=1)).float(),
+        T_world_head=torch.eye(4).repeat(count, 1, 1),
+        neck=torch.zeros(count, 3),
+        gaze=torch.zeros(count, 2, 2),
         fps=fps,
     )
 
@@ -81,25 +96,22 @@ def articulators(lips: Lips, heard: Prosody, style: SpeechStyle) -> Float[np.nda
     return curves * heard.gate[:, None].astype(np.float32)
 
 
-def _expression(
-    lips: Float[np.ndarray, "t a"], heard: Prosody, style: SpeechStyle, lids: Float[np.ndarray, "t"]
-) -> Float[np.ndarray, "t 52"]:
+def _expression(lips: Lips, heard: Prosody, style: SpeechStyle) -> Float[np.ndarray, "t 52"]:
+    curves = articulators(lips, heard, style)
     rest = np.asarray(style.rest, np.float32)
-    contact = np.zeros_like(lips)
-    contact[:, [PRESS, BITE]] = lips[:, [PRESS, BITE]]
+    contact = np.zeros_like(curves)
+    contact[:, [PRESS, BITE]] = curves[:, [PRESS, BITE]]
     # The resting lips touch already; a contact presses them as far as it asks, not on top of that.
-    out = np.maximum(rest, contact @ ARKIT_FROM_ARTICULATORS) + (lips - contact) @ ARKIT_FROM_ARTICULATORS
-    for side in ("Left", "Right"):
-        blink = ARKIT_INDEX[f"eyeBlink{side}"]
-        out[:, blink] = np.maximum(out[:, blink], lids)
-        squint = ARKIT_INDEX[f"eyeSquint{side}"]
-        out[:, squint] = np.maximum(out[:, squint], 0.25 * lids)
-    raised = style.brow_gain * np.maximum(heard.emphasis - 0.5, 0.0)
-    for name, weight in (("browInnerUp", 0.16), ("browOuterUpLeft", 0.10), ("browOuterUpRight", 0.10)):
-        out[:, ARKIT_INDEX[name]] += weight * gaussian_filter1d(raised, 3.0, mode="nearest")
-    return np.clip(out, 0.0, np.asarray(style.ceiling)).astype(np.float32)
+    out = np.maximum(rest, contact @ ARKIT_FROM_ARTICULATORS) + (curves - contact) @ ARKIT_FROM_ARTICULATORS
+    out = np.clip(out, 0.0, np.asarray(style.ceiling))
+    return np.clip(out + _mood(style, (out - rest) @ LIP_GAP_MM), 0.0, 1.0).astype(np.float32)
 
 
-def _emphasis_pulse(emphasis: Float[np.ndarray, "t"], fps: float) -> Float[np.ndarray, "t"]:
-    """Slow, one-sided version of the emphasis, between 0 and about 1, that a head can follow."""
-    return gaussian_filter1d(np.maximum(emphasis, 0.0), 0.25 * fps, mode="nearest")
+def _mood(style: SpeechStyle, gap: Float[np.ndarray, "t"]) -> Float[np.ndarray, "t 52"]:
+    """Offsets of the emotion. What parts the lips acts on lips that are apart only, not at p, b, m nor in silence.
+
+    Args:
+        gap: millimetres between the lips.
+    """
+    mood, free = np.asarray(style.mood), np.clip((gap - APART[0]) / np.ptp(APART), 0.0, 1.0)
+    return np.where(_PARTS, mood * (free * free * (3.0 - 2.0 * free))[:, None], mood)

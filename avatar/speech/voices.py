@@ -33,7 +33,7 @@ class Utterance:
 
     audio: AudioTrack
     phones: tuple[Phone, ...]
-    """ARPAbet classes, touching, from 0 to the end of the sound."""
+    """ARPAbet classes, touching, from 0 to the end of the sound; none where the engine does not tell."""
     words: tuple[Word, ...]
 
 

@@ -80,7 +80,13 @@ def perform(
     else:
         audio, phones = None, _syllables(seconds, seed)
     heard = audio or _hum(phones, seconds)
-    style = SpeechStyle(blink_hz=0.30, blink_depth=1.0, opening_gain=1.25, head_std=(0.012, 0.014, 0.008))
+    style = SpeechStyle(
+        blink_hz=0.30,
+        blink_depth=1.0,
+        opening_gain=1.25,
+        head_std=(0.012, 0.014, 0.008),
+        gaze_hold=0.0,  # `_gaze` has the eyes stay with the listener
+    )
     spoken = RuleMotion(style, hear=lambda _: [phones])(heard, fps, seed).select(slice(0, count))
     count = len(spoken)
     times = np.arange(count) / fps
