@@ -67,7 +67,7 @@ class Steps:
                 inputs=("landmarks.safetensors", "frames", "masks"),
                 outputs=track,
                 config=self._key("rig"),
-                version=8,
+                version=9,
             ),
             Stage(
                 name="parse",
