@@ -20,7 +20,7 @@ from avatar.errors import InputError
 from avatar.events import Event, Progress, Sink, silent
 from avatar.media import write_json
 from avatar.recipes.speech_sound import degraded, music, noise, throat
-from avatar.recipes.speech_voices import ENGINES
+from avatar.recipes.speech_voices import ENGINES, frequent_words
 from avatar.speech.acoustics import acoustic_tables
 from avatar.speech.articulation import articulate, contact_gate
 from avatar.speech.features import HOP, RATE, speech_samples
@@ -30,7 +30,7 @@ from avatar.speech.phones import SILENCE, Phone
 from avatar.speech.visemes import CLOSURES, CONTACTS
 from avatar.speech.voices import Utterance
 
-SHARES = {"hibari-tts": 0.30, "flite": 0.25, "festival": 0.27, "espeak-ng": 0.15, "none": 0.03}
+SHARES = {"hibari-tts": 0.24, "flite": 0.20, "festival": 0.32, "espeak-ng": 0.14, "none": 0.10}
 """Part of the corpus that each engine speaks; the rest is noise and music without a voice."""
 PART_SECONDS = 240.0
 """About so much sound is in a file."""
@@ -166,6 +166,7 @@ def build(folder: Path, hours: float, sink: Sink = silent, *, seed: int = 0, job
     folder.mkdir(parents=True, exist_ok=True)
     parts = plan(hours, seed)
     seconds: dict[str, float] = {}
+    frequent_words(), acoustic_tables()  # read once, before the processes part
     # A process for each part: espeak-ng remembers what it said before, and says the next a little differently.
     with Pool(jobs, maxtasksperchild=1) as pool:
         made = pool.imap(partial(make, folder=folder), parts)

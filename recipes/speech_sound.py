@@ -43,29 +43,99 @@ def throat(sound: Sound, percent: int) -> Sound:
 
 
 def noise(count: int, rng: np.random.Generator) -> Sound:
-    """Noise of a random colour whose strength comes and goes."""
+    """Neither voice nor music: hiss of a random colour that comes and goes, often with clicks or a motor."""
     spectrum = np.fft.rfft(rng.normal(size=count))
     colour = np.maximum(np.arange(len(spectrum)), 20.0) ** -rng.uniform(0.0, 1.2)
     hiss = np.fft.irfft(spectrum * colour, count)
     knots = rng.uniform(0.3, 1.0, count // RATE + 2)
-    return (hiss * np.interp(np.arange(count) / RATE, np.arange(len(knots)), knots)).astype(np.float32)
+    out = hiss / hiss.std() * np.interp(np.arange(count) / RATE, np.arange(len(knots)), knots)
+    if rng.random() < 0.3:
+        out += rng.uniform(1, 8) * _clicks(count, rng)
+    if rng.random() < 0.3:
+        out += rng.uniform(0.3, 3) * _motor(count, rng)
+    return out.astype(np.float32)
+
+
+def _clicks(count: int, rng: np.random.Generator) -> Sound:
+    """Keys, steps, dishes: short bursts with a resonance."""
+    out = np.zeros(count + RATE)
+    time = np.arange(RATE // 4) / RATE
+    for at in np.cumsum(rng.exponential(rng.uniform(0.1, 0.6), 400)):
+        if at * RATE >= count:
+            break
+        ring = np.sin(2 * np.pi * rng.uniform(200, 5000) * time) + rng.normal(size=len(time))
+        first = int(at * RATE)
+        out[first : first + len(time)] += rng.uniform(0.2, 1) * ring * np.exp(-time / rng.uniform(0.003, 0.04))
+    return out[:count].astype(np.float32)
+
+
+def _motor(count: int, rng: np.random.Generator) -> Sound:
+    """A hum with harmonics whose pitch wanders a little."""
+    pitch = rng.uniform(25, 180) * np.exp(np.interp(np.arange(count) / RATE, np.arange(40), rng.normal(0, 0.03, 40)))
+    phase = 2 * np.pi * np.cumsum(pitch) / RATE
+    tilt = rng.uniform(0.5, 2)
+    return sum(np.sin(k * phase + rng.uniform(0, 6)) * k**-tilt for k in range(1, 9)).astype(np.float32)
+
+
+_SCALES = ((0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 10), (0, 2, 4, 7, 9), (0, 3, 5, 6, 7, 10))
 
 
 def music(count: int, rng: np.random.Generator) -> Sound:
-    """Chords of decaying harmonic notes over a drum of noise."""
-    out, at = np.zeros(count + 2 * RATE), 0
-    beat = int(rng.uniform(0.2, 0.6) * RATE)
-    key, timbre = rng.uniform(80, 200), rng.uniform(0.5, 1.5)
-    time = np.arange(2 * RATE) / RATE
-    while at < count:
-        for step in rng.choice([0, 2, 4, 5, 7, 9, 11, 12, 16, 19, 24], int(rng.integers(1, 4))):
-            pitch = key * 2 ** (step / 12)
-            harmonics = np.arange(1, int(min(12, 7000 // pitch)) + 1)
-            tone = (np.sin(2 * np.pi * pitch * harmonics[:, None] * time) * harmonics[:, None] ** -timbre).sum(0)
-            out[at : at + len(time)] += tone * np.exp(-time / rng.uniform(0.1, 0.8))
-        if rng.random() < 0.7:
-            out[at : at + 2000] += rng.normal(size=2000) * np.exp(-np.arange(2000) / 400) * 1.5
-        at += beat * int(rng.integers(1, 3))
+    """A few instruments that play random notes of a scale in time: plucked or held, chords or a melody, with drums."""
+    beat, key = rng.uniform(0.12, 0.55), rng.uniform(40, 220)
+    scale = np.array(_SCALES[int(rng.integers(len(_SCALES)))])
+    out = np.zeros(count)
+    for _ in range(int(rng.integers(1, 4))):
+        part = _part(count, beat * rng.choice([0.5, 1, 1, 2, 4]), key * 2.0 ** rng.integers(0, 4), scale, rng)
+        out += part / max(float(part.std()), 1e-6) * rng.uniform(0.3, 1)
+    if rng.random() < 0.5:
+        drums = _drums(count, beat, rng)
+        out += drums / max(float(drums.std()), 1e-6) * rng.uniform(0.2, 1)
+    return out.astype(np.float32)
+
+
+def _part(count: int, step: float, key: float, scale: np.ndarray, rng: np.random.Generator) -> Sound:
+    """One instrument."""
+    out = np.zeros(count + 8 * RATE)
+    held, chord = rng.random() < 0.5, int(rng.choice([1, 1, 2, 3, 4]))
+    timbre, decay = rng.uniform(0.3, 2.0), rng.uniform(0.08, 1.2)
+    odd, vibrato = rng.random() < 0.2, rng.uniform(0, 0.012) * (rng.random() < 0.5)
+    rise = rng.uniform(0.002, 0.15 if held else 0.02)
+    brightness = 2.0 ** rng.uniform(9, 13)
+    at, degree = 0.0, 0
+    while at * RATE < count:
+        length = step * int(rng.choice([1, 1, 2, 3]))
+        degree = int(np.clip(degree + rng.integers(-3, 4), -4, 9))
+        time = np.arange(int(min(length if held else max(length, 3 * decay), 7.0) * RATE)) / RATE
+        sway = 1 + vibrato * np.sin(2 * np.pi * 5.5 * time)
+        fade = np.minimum(time / rise, 1) * (np.minimum((time[-1] - time) / 0.03, 1) if held else np.exp(-time / decay))
+        for voice in range(chord):
+            octave, place = divmod(degree + 2 * voice, len(scale))
+            pitch = key * 2 ** (octave + scale[place] / 12)
+            phase = 2 * np.pi * np.cumsum(pitch * sway) / RATE
+            harmonics = np.arange(1, int(min(16, 7500 // pitch)) + 1, 2 if odd else 1)
+            tones = (np.sin(k * phase) * k**-timbre / (1 + (k * pitch / brightness) ** 2) for k in harmonics)
+            first = int(at * RATE)
+            out[first : first + len(time)] += sum(tones) * fade
+        at += length if rng.random() < 0.9 else 2 * length
+    return out[:count].astype(np.float32)
+
+
+def _drums(count: int, beat: float, rng: np.random.Generator) -> Sound:
+    """Kick, snare and hat on a random pattern of sixteen steps."""
+    out = np.zeros(count + RATE)
+    time = np.arange(RATE // 3) / RATE
+    sounds = [
+        np.sin(2 * np.pi * (50 * time + 6 * (1 - np.exp(-time / 0.02)))) * np.exp(-time / 0.1),
+        rng.normal(size=len(time)) * np.exp(-time / rng.uniform(0.03, 0.12)),
+        np.diff(rng.normal(size=len(time) + 1)) * np.exp(-time / rng.uniform(0.01, 0.05)),
+    ]
+    pattern = rng.random((3, 16)) < np.array([[0.25], [0.2], [0.6]])
+    for step in range(int(count / RATE / beat * 2)):
+        first = int(step * beat / 2 * RATE)
+        for sound, hits in zip(sounds, pattern, strict=True):
+            if hits[step % 16]:
+                out[first : first + len(time)] += sound * rng.uniform(0.5, 1)
     return out[:count].astype(np.float32)
 
 

@@ -30,6 +30,8 @@ _SCRIPTS = {
     "cyrillic": ("п б м ф в т д н л р с к г ш ж п б м в", "а е и о у ы я ю"),
     "greek": ("π μπ μ φ β τ ν λ ρ σ κ γ π μ", "α ε ι ο ου"),
     "pinyin": ("b p m f d t n l g k h j q x zh ch sh w y b p m f", "a1 o1 u4 ai4 ao3 an2 ang1 en2 i4 ei3"),
+    "devanagari": ("प ब म फ भ व त द न ल र स क ग प ब म", "\u093e \u0947 \u093f \u094b \u0941"),
+    "telugu": ("ప బ మ ఫ భ వ త ద న ల ర స క గ ప బ మ", "\u0c3e \u0c47 \u0c3f \u0c4b \u0c41"),
     "kana": ("", "あ い う え お ま み む も ば び ぶ ぼ ぱ ぷ ふ は た て と な の ら る か き さ し す わ"),
 }
 """Onsets and vowels of made-up words; what closes the lips is there more often."""
@@ -50,7 +52,10 @@ def words(rng: np.random.Generator, language: str) -> str:
 
 
 def _script(language: str) -> str:
-    known = {"ru": "cyrillic", "uk": "cyrillic", "bg": "cyrillic", "el": "greek", "cmn": "pinyin", "ja": "kana"}
+    known = {
+        "ru": "cyrillic", "uk": "cyrillic", "bg": "cyrillic", "el": "greek", "cmn": "pinyin", "ja": "kana",
+        "hi": "devanagari", "mr": "devanagari", "te": "telugu",
+    }  # fmt: skip
     return known.get(language, "latin")
 
 
@@ -147,6 +152,7 @@ _FESTIVAL = {
     "cmu_us_slt_arctic_hts": "en", "kal_diphone": "en", "ked_diphone": "en", "czech_dita": "cs", "czech_krb": "cs",
     "czech_machac": "cs", "czech_ph": "cs", "lp_diphone": "it", "pc_diphone": "it", "hy_fi_mv_diphone": "fi",
     "suo_fi_lj_diphone": "fi", "upc_ca_ona_hts": "ca", "msu_ru_nsh_clunits": "ru",
+    "hindi_NSK_diphone": "hi", "marathi_NSK_diphone": "mr", "telugu_NSK_diphone": "te",
 }  # fmt: skip
 """Voices whose phones are known here, and their languages."""
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
+from scipy.fft import rfft
 
 from avatar.errors import InputError
 from avatar.speech.features import HOP, RATE
@@ -24,7 +25,10 @@ STREAMS, STATES, CEPSTRA = 3, 3, 13
 SCALE = 0.30
 """Exponent on the likelihoods: frames are not independent, so they are trusted less than their product says."""
 _FILTERS, _LOW, _HIGH, _LIFTER = 25, 130.0, 6800.0, 22
+_BLOCK = 64
+"""Frames looked up at once: their densities stay in the processor's cache."""
 _WEIGHT_STEP = 1024 * np.log(1.0001)
+_WINDOW = np.float32(32768.0) * np.hamming(SPAN).astype(np.float32)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,9 +36,8 @@ class AcousticTables:
     """Gaussians and their weights, ready for a matrix product."""
 
     phones: tuple[str, ...]
-    quadratic: Float[np.ndarray, "3 26 g"]
-    """Per stream: coefficients of (x*x, x) in the log density of every Gaussian of every phone."""
-    constant: Float[np.ndarray, "3 g"]
+    quadratic: Float[np.ndarray, "3 p 27 k"]
+    """Per stream and phone: coefficients of (x*x, x, 1) in the log density of every Gaussian."""
     weights: Float[np.ndarray, "3 p k 3"]
     """Per stream and phone: share of each Gaussian in each of the three states."""
 
@@ -59,14 +62,12 @@ def acoustic_tables() -> AcousticTables:
     if mean.shape[:2] != (len(phones), STREAMS) or mean.shape[3] != CEPSTRA:
         raise InputError(f"{folder}: not the en-us tables of pocketsphinx 5; run: pip install 'pocketsphinx>=5,<6'")
     variance = np.maximum(variance, 1e-4)
-    streams, count = mean.transpose(1, 3, 0, 2), mean.shape[0] * mean.shape[2]
-    precision = 1.0 / variance.transpose(1, 3, 0, 2)
-    constant = -0.5 * (streams**2 * precision - np.log(precision)).sum(1)
-    quadratic = np.concatenate([-0.5 * precision, streams * precision], axis=1).reshape(STREAMS, 2 * CEPSTRA, count)
+    streams, precision = mean.transpose(1, 0, 3, 2), 1.0 / variance.transpose(1, 0, 3, 2)
+    constant = -0.5 * (streams**2 * precision - np.log(precision)).sum(axis=2, keepdims=True)
+    quadratic = np.concatenate([-0.5 * precision, streams * precision, constant], axis=2)
     return AcousticTables(
         phones=tuple(phones),
         quadratic=quadratic.astype(np.float32),
-        constant=constant.reshape(STREAMS, count).astype(np.float32),
         weights=_weights(folder / "sendump", mean.shape[2])[:, :, senones].transpose(0, 2, 1, 3).astype(np.float32),
     )
 
@@ -108,16 +109,18 @@ def _weights(path: Path, densities: int) -> Float[np.ndarray, "3 k s"]:
 
 def phone_likelihoods(features: Float[np.ndarray, "n 3 13"], tables: AcousticTables) -> Float[np.ndarray, "n p 3"]:
     """Log density of each frame under each state of each phone."""
-    phones, densities = tables.weights.shape[1:3]
-    total = np.zeros((len(features), phones, STATES), np.float32)
-    for stream in range(STREAMS):
-        x = features[:, stream]
-        density = np.concatenate([x * x, x], axis=1) @ tables.quadratic[stream] + tables.constant[stream]
-        density = density.reshape(len(x), phones, densities)
-        top = density.max(axis=2, keepdims=True)
-        mixed = np.einsum("npk,pks->nps", np.exp(density - top), tables.weights[stream], optimize=True)
-        total += np.log(mixed + 1e-30) + top
-    return total
+    out = np.zeros((len(features), tables.weights.shape[1], STATES), np.float32)
+    for first in range(0, len(features), _BLOCK):
+        rows = features[first : first + _BLOCK]
+        for stream in range(STREAMS):
+            x = rows[:, stream]
+            known = np.concatenate([x * x, x, np.ones((len(x), 1), np.float32)], axis=1)
+            density = known @ tables.quadratic[stream]
+            top = density.max(axis=2, keepdims=True)
+            np.exp(np.subtract(density, top, out=density), out=density)
+            mixed = np.log(density @ tables.weights[stream] + 1e-30) + top
+            out[first : first + _BLOCK] += mixed.transpose(1, 0, 2)
+    return out
 
 
 def phone_posteriors(likelihoods: Float[np.ndarray, "n p 3"], scale: float = SCALE) -> Float[np.ndarray, "n p"]:
@@ -137,7 +140,7 @@ def _filters(warp: float) -> Float[np.ndarray, "257 25"]:
     frequency = np.arange(257) * step
     low, middle, high = edges[:-2, None], edges[1:-1, None], edges[2:, None]
     shape = np.minimum((frequency - low) / (middle - low), (high - frequency) / (high - middle))
-    return (np.maximum(shape, 0.0) * 2.0 / (high - low)).T
+    return (np.maximum(shape, 0.0) * 2.0 / (high - low)).T.astype(np.float32)
 
 
 @lru_cache(maxsize=1)
@@ -146,18 +149,22 @@ def _cosines() -> Float[np.ndarray, "25 13"]:
     order, place = np.arange(CEPSTRA), np.arange(_FILTERS) + 0.5
     basis = np.cos(np.pi * place[:, None] * order / _FILTERS) * np.sqrt(2.0 / _FILTERS)
     basis[:, 0] /= np.sqrt(2.0)
-    return basis * (1.0 + _LIFTER / 2 * np.sin(np.pi * order / _LIFTER))
+    return (basis * (1.0 + _LIFTER / 2 * np.sin(np.pi * order / _LIFTER))).astype(np.float32)
 
 
-def cepstra(frames: Float[np.ndarray, "n 411"], warp: float = 1.0) -> Float[np.ndarray, "n 13"]:
-    """Cepstra of frames of `SPAN` samples, each after the one sample before it (for the emphasis of the highs).
+def spectra(frames: Float[np.ndarray, "n 411"]) -> Float[np.ndarray, "n 257"]:
+    """Power of frames of `SPAN` samples, each after the one sample before it (for the emphasis of the highs)."""
+    emphasised = (frames[:, 1:] - np.float32(0.97) * frames[:, :-1]) * _WINDOW
+    return np.abs(rfft(emphasised, 512, overwrite_x=True)) ** 2
+
+
+def cepstra(power: Float[np.ndarray, "n 257"], warp: float = 1.0) -> Float[np.ndarray, "n 13"]:
+    """Cepstra of spectra.
 
     Args:
         warp: factor on the frequencies of the filters; below 1 they hear a voice as from a shorter throat.
     """
-    emphasised = (frames[:, 1:] - 0.97 * frames[:, :-1]) * 32768.0
-    power = np.abs(np.fft.rfft(emphasised * np.hamming(SPAN), 512)) ** 2
-    return (np.log(np.maximum(power @ _filters(warp), 1e-4)) @ _cosines()).astype(np.float32)
+    return np.log(np.maximum(power @ _filters(warp), 1e-4)) @ _cosines()
 
 
 def with_slopes(rows: Float[np.ndarray, "m 13"]) -> Float[np.ndarray, "n 3 13"]:

@@ -29,6 +29,9 @@ BLINK_ON, BLINK_OFF = 0.35, 0.20
 _CORNER_NAMES = ("mouthSmile", "mouthFrown", "mouthDimple", "mouthStretch")
 _CORNERS = np.isin(np.arange(52), [i for n, i in ARKIT_INDEX.items() if n.startswith(_CORNER_NAMES)])
 """What draws the corners of the mouth: filmed closures press them out, so their rest is that of speech in general."""
+_TELLABLE_MM = 0.3
+"""Gaps that differ by less are the same to a tracker."""
+_ROUNDED = [ARKIT_INDEX["mouthFunnel"], ARKIT_INDEX["mouthPucker"]]
 _EYES, _MOUTH = slice(0, 14), slice(14, ARKIT_INDEX["mouthUpperUpRight"] + 1)
 
 
@@ -88,10 +91,15 @@ def _rest(
     if not seen.any():
         return np.zeros(expression.shape[1])
     rest = np.median(expression[seen], axis=0)
-    gap = expression @ LIP_GAP_MM
-    shut = seen & (gap <= np.quantile(gap[seen], 0.10))
+    # Pressed lips have no gap, however hard they press: those of a pause are as shut as those of a p.
+    gap = np.maximum(expression @ LIP_GAP_MM, 0.0)
+    shut = seen & (gap <= np.quantile(gap[seen], 0.10) + _TELLABLE_MM)
     if (shut & ~active).sum() >= 0.3 * fps:
         shut &= ~active
+    else:
+        # Puckered lips nearly touch too, at a w or an oo, but nobody rests like that.
+        rounded = expression[:, _ROUNDED].sum(axis=1)
+        shut &= rounded <= np.median(rounded[shut])
     rest[_MOUTH] = np.median(expression[shut][:, _MOUTH], axis=0)
     # The median eye is open; blinks and glances are not part of the rest.
     rest[_EYES] = np.quantile(expression[seen][:, _EYES], 0.3, axis=0)

@@ -31,6 +31,13 @@ SLOW[[ROUND, PUCKER]] = 1.4
 """Rounding spreads further than opening."""
 PLATEAU = 0.5
 """Part of a phone's length in which its influence is full."""
+SHARP = np.ones(len(ARTICULATORS))
+SHARP[[JAW, PART]] = 0.7
+"""Factor on the reach of influence where the mean of several hearings is taken."""
+CONTRAST = 1.5
+"""Exponent on openings, relative to `WIDE`, where the mean of several hearings is taken."""
+WIDE = {JAW: 0.42, PART: 0.40}
+"""Openings that stay as they are: the widest that a phone asks for."""
 REACH = 0.6
 """Seconds beyond which a phone has no influence."""
 SHORT_SILENCE = 0.12
@@ -39,15 +46,20 @@ BREATH_BEFORE, BREATH_AFTER = 0.25, 0.20
 """Seconds around speech in which the lips stay a little apart, to breathe in and to settle; then silence shuts them."""
 RAMP = 0.050
 """Seconds in which lips come together or part at a closure."""
-AGREEMENT = (0.25, 0.60)
+AGREEMENT = (0.30, 0.90)
 """Share of the hearings that report a contact below which it is ignored, and from which it is complete."""
 
 
-def articulate(phones: Sequence[Phone], times: Float[np.ndarray, "t"]) -> Float[np.ndarray, "t a"]:
+def articulate(
+    phones: Sequence[Phone], times: Float[np.ndarray, "t"], reach: Float[np.ndarray, "a"] | float = 1.0
+) -> Float[np.ndarray, "t a"]:
     """Articulator curves in [0, 1] at `times` (seconds, ascending, evenly spaced), before any contact is enforced.
 
     Each curve is the dominance-weighted mean of the targets of the phones around: D = a exp(-|distance| / tau), where
     the distance is measured from the middle part of the phone.
+
+    Args:
+        reach: factor on how far influence reaches (of each articulator): below 1 is clearer speech.
     """
     total = np.full((len(times), len(ARTICULATORS)), 1e-4)
     value = np.zeros_like(total)
@@ -56,7 +68,7 @@ def articulate(phones: Sequence[Phone], times: Float[np.ndarray, "t"]) -> Float[
         low, high = np.searchsorted(times, [start - REACH, end + REACH])
         offset = times[low:high] - centre
         distance = np.maximum(np.abs(offset) - half, 0.0)[:, None]
-        tau = np.where(offset < 0, ANTICIPATION, CARRY_OVER)[:, None] * SLOW
+        tau = reach * np.where(offset < 0, ANTICIPATION, CARRY_OVER)[:, None] * SLOW
         influence = np.asarray(viseme.dominance) * np.exp(-distance / tau)
         total[low:high] += influence
         value[low:high] += influence * np.asarray(viseme.target)
@@ -86,6 +98,22 @@ def _pause(start: float, end: float) -> Iterator[tuple[Viseme, float, float]]:
         yield BREATH, start, start + BREATH_AFTER
         yield REST, start + BREATH_AFTER, end - BREATH_BEFORE
         yield BREATH, end - BREATH_BEFORE, end
+
+
+def expected(hearings: Sequence[Sequence[Phone]], times: Float[np.ndarray, "t"]) -> Float[np.ndarray, "t a"]:
+    """The mean of `articulate` over several hearings.
+
+    It is blurred by what they differ in, and flat: openings are blended over a shorter reach and drawn apart again.
+    """
+    return drawn_apart(np.mean([articulate(phones, times, SHARP) for phones in hearings], axis=0))
+
+
+def drawn_apart(mean: Float[np.ndarray, "t a"]) -> Float[np.ndarray, "t a"]:
+    """The same curves with the contrast of openings that a mean has lost."""
+    out = mean.astype(np.float32)
+    for part, wide in WIDE.items():
+        out[:, part] = wide * (out[:, part] / wide) ** CONTRAST
+    return out
 
 
 def agreed(gates: Sequence[Float[np.ndarray, "t"]]) -> Float[np.ndarray, "t"]:

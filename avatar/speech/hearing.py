@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
+from scipy.fft import irfft, rfft
 
 from avatar.speech.acoustics import LOOK_AHEAD as SLOPE_FRAMES
 from avatar.speech.acoustics import (
@@ -15,8 +16,10 @@ from avatar.speech.acoustics import (
     acoustic_tables,
     cepstra,
     phone_likelihoods,
+    spectra,
     with_slopes,
 )
+from avatar.speech.chain import STAY, TRUST, followers
 from avatar.speech.features import HOP, RATE, WINDOW, mel_filters
 
 LAG = 6
@@ -32,8 +35,6 @@ COLUMNS = BANDS + PHONES + 4
 """Bands, phones, then loudness, voicing, pitch, activity."""
 MEL, PHONE = slice(0, BANDS), slice(BANDS, BANDS + PHONES)
 LOUDNESS, VOICING, PITCH, ACTIVITY = range(BANDS + PHONES, COLUMNS)
-STAY, TRUST = 0.65, 0.30
-"""Chance that a state lasts another frame, and exponent on the likelihood of a frame (frames are not independent)."""
 _SIDE = 480
 """Samples on both sides of a frame's centre that any of its features may see (pitch sees most)."""
 _PRIOR_CEPSTRUM = np.array([55.0, 2.0, 3.0, 3.0, 0, 0, 0, 0, 0, 0, 0, 0, 0], np.float32)
@@ -105,11 +106,11 @@ class FeatureStream:
         windows = np.lib.stride_tricks.sliding_window_view(self._samples, 2 * _SIDE)[: count * HOP : HOP]
         plain = np.empty((count, BANDS + 4), np.float32)
         middle = windows[:, _SIDE - WINDOW // 2 : _SIDE + WINDOW // 2] * np.hanning(WINDOW).astype(np.float32)
-        power = np.abs(np.fft.rfft(middle, 512)) ** 2 / (WINDOW / 4) ** 2
+        power = np.abs(rfft(middle, 512)) ** 2 / (WINDOW / 4) ** 2
         plain[:, :BANDS] = 10.0 * np.log10(power @ self._bands + 1e-12)
         loud = np.maximum(10.0 * np.log10(power @ _SPEECH + 1e-12), _QUIET)
         plain[:, BANDS + 1 : BANDS + 3] = pitch(windows)
-        cepstrum = cepstra(windows[:, _SIDE - SPAN // 2 - 1 : _SIDE + SPAN // 2], self._warp)
+        cepstrum = cepstra(spectra(windows[:, _SIDE - SPAN // 2 - 1 : _SIDE + SPAN // 2]), self._warp)
         for i in range(count):
             self._level.follow(float(loud[i]))
             if loud[i] > max(self._level.peak - 35.0, -75.0):
@@ -144,7 +145,7 @@ class FeatureStream:
     def _smoothed(self, count: int) -> Float[np.ndarray, "n p"]:
         """Phone posteriors by the forward-backward algorithm (Rabiner 1989) with `LAG` frames of future.
 
-        States run left to right through a phone; any phone may follow any.
+        States run left to right through a phone, phones follow each other as in `avatar.speech.chain`.
         """
         future = np.ones((count, 3 * PHONES))
         for ahead in range(LAG, 0, -1):
@@ -165,7 +166,7 @@ def _after(state: Float[np.ndarray, "q"]) -> Float[np.ndarray, "q"]:
     out = STAY * state
     out[1::3] += (1 - STAY) * state[0::3]
     out[2::3] += (1 - STAY) * state[1::3]
-    out[0::3] += (1 - STAY) * state[2::3].sum() / PHONES
+    out[0::3] += (1 - STAY) * (state[2::3] @ followers())
     return out
 
 
@@ -174,7 +175,7 @@ def _before(seen: Float[np.ndarray, "n q"]) -> Float[np.ndarray, "n q"]:
     out = STAY * seen
     out[:, 0::3] += (1 - STAY) * seen[:, 1::3]
     out[:, 1::3] += (1 - STAY) * seen[:, 2::3]
-    out[:, 2::3] += (1 - STAY) * seen[:, 0::3].mean(axis=1, keepdims=True)
+    out[:, 2::3] += (1 - STAY) * (seen[:, 0::3] @ followers().T)
     return out
 
 
@@ -182,11 +183,11 @@ def pitch(windows: Float[np.ndarray, "n w"]) -> Float[np.ndarray, "n 2"]:
     """Voicing (height of the normalised autocorrelation's peak) and pitch in octaves above 100 Hz (0 if unvoiced)."""
     count = windows.shape[1]
     centred = (windows - windows.mean(axis=1, keepdims=True)) * np.hanning(count).astype(np.float32)
-    size = 2048
-    spectrum = np.abs(np.fft.rfft(centred, size)) ** 2
+    size = 2 * count  # nothing wraps around
+    spectrum = np.abs(rfft(centred, size)) ** 2
     spectrum[:, round(1500 / RATE * size) :] = 0.0
-    correlation = np.fft.irfft(spectrum, size)
-    window = np.fft.irfft(np.abs(np.fft.rfft(np.hanning(count), size)) ** 2, size)
+    correlation = irfft(spectrum, size)
+    window = irfft(np.abs(rfft(np.hanning(count), size)) ** 2, size)
     first, last = round(RATE / _PITCHES[1]), round(RATE / _PITCHES[0])
     shape = correlation[:, first:last] / np.maximum(correlation[:, :1], 1e-9) * (window[0] / window[first:last])
     # The shortest lag of several alike is the period; longer ones are its multiples.

@@ -16,7 +16,7 @@ from scipy.ndimage import binary_closing, binary_opening, maximum_filter1d, unif
 from avatar.core import AudioTrack, MotionSequence
 from avatar.errors import InputError
 from avatar.speech.acoustics import acoustic_tables
-from avatar.speech.articulation import BREATH_BEFORE, agreed, articulate, contact_gate
+from avatar.speech.articulation import BREATH_BEFORE, agreed, contact_gate, expected
 from avatar.speech.base import AbstractSpeechMotion, frame_count
 from avatar.speech.features import RATE, activity_gate, speech_samples
 from avatar.speech.lip_net import CURVES, FRAME_HZ, GATES, LipNet
@@ -148,7 +148,7 @@ def lips_at(times: Float[np.ndarray, "t"], heard: Heard) -> Lips:
 def _spoken(hearings: Sequence[Sequence[Phone]], times: Float[np.ndarray, "t"]) -> Lips:
     """What the phones do by the rules, and the contacts on which the hearings agree."""
     return Lips(
-        curves=np.mean([articulate(phones, times) for phones in hearings], axis=0),
+        curves=expected(hearings, times),
         shut=agreed([contact_gate(phones, CLOSURES, times) for phones in hearings]),
         bite=agreed([contact_gate(phones, CONTACTS, times) for phones in hearings]),
     )

@@ -9,9 +9,10 @@ from jaxtyping import Float
 
 from avatar.core import MotionSequence
 from avatar.speech.acoustics import acoustic_tables
-from avatar.speech.articulation import AGREEMENT, ANTICIPATION, CARRY_OVER, RAMP
+from avatar.speech.articulation import AGREEMENT, ANTICIPATION, CARRY_OVER, RAMP, SHARP, SLOW, drawn_apart
 from avatar.speech.hearing import ACTIVITY, LOOK_AHEAD, PHONE, FeatureStream
 from avatar.speech.performance import Lips, Prosody, perform
+from avatar.speech.phones import LEAD
 from avatar.speech.style import SpeechStyle
 from avatar.speech.visemes import ARTICULATORS, BREATH, CLOSURES, CONTACTS, DIPHTHONGS, VISEMES
 
@@ -70,7 +71,9 @@ class LiveMotion:
         centre = round(frame / self._fps * 100) - self._dropped
         rows = self._rows[centre - BEHIND : centre + AHEAD + 1]
         chances = rows[:, PHONE].astype(np.float64)
-        curves = _NEAR @ chances @ self._targets / (_NEAR @ chances @ self._strengths + 1e-4)
+        blend, weight = chances @ self._targets, chances @ self._strengths
+        curves = (_NEAR.T * blend.T).sum(1) / ((_NEAR.T * weight.T).sum(1) + 1e-4)
+        curves = drawn_apart(curves[None])[0]
         low, high = AGREEMENT
         shut, bite = (
             (np.clip((chances[:, which].sum(1) - low) / (high - low), 0, 1) * _TOUCH).max()
@@ -92,8 +95,8 @@ def _weighted_targets() -> tuple[Float[np.ndarray, "p a"], Float[np.ndarray, "p 
     return np.array(targets), strengths
 
 
-_AWAY = np.arange(-BEHIND, AHEAD + 1) / 100
-"""Seconds from a moment to the rows about it."""
-_NEAR = np.exp(-np.abs(_AWAY) / np.where(_AWAY > 0, ANTICIPATION, CARRY_OVER))
-"""How much a row counts: what comes is anticipated, what was is carried over (Cohen and Massaro 1993)."""
+_AWAY = np.arange(-BEHIND, AHEAD + 1) / 100 - LEAD
+"""Seconds from a moment of the lips to the rows about it."""
+_NEAR = np.exp(-np.abs(_AWAY)[:, None] / (np.where(_AWAY > 0, ANTICIPATION, CARRY_OVER)[:, None] * SHARP * SLOW))
+"""How much a row counts for each articulator; what comes is anticipated, what was is carried over."""
 _TOUCH = 0.5 + 0.5 * np.cos(np.pi * np.minimum(np.abs(_AWAY) / RAMP, 1.0))

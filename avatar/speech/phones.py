@@ -1,24 +1,40 @@
-"""Which phones are spoken and when, heard by pocketsphinx's small English acoustic model (ARPAbet symbols, seconds)."""
+"""Which phones are spoken and when (ARPAbet, seconds), by the tables of pocketsphinx's small English acoustic model."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any
 
 import numpy as np
-from scipy.signal import resample_poly
+from scipy.ndimage import maximum_filter1d
 
 from avatar.core import AudioTrack
-from avatar.errors import InputError
-from avatar.speech.features import HOP, loudness, speech_samples, voice_activity
+from avatar.speech.acoustics import (
+    LOOK_AHEAD,
+    STATES,
+    acoustic_tables,
+    cepstra,
+    frames_of,
+    phone_likelihoods,
+    spectra,
+    with_slopes,
+)
+from avatar.speech.chain import courses
+from avatar.speech.features import loudness, speech_samples, voice_activity
 
 SILENCE = "SIL"
 CHUNK = 20.0
 """Longest piece (seconds) that is decoded at once."""
 MARGIN = 1.0
 """Sound (seconds) heard on both sides of a piece so that phones at its ends are decoded in context."""
-PITCH_SHIFTS = (1.0, 0.92, 1.09)
-"""How the sound is stretched for each hearing."""
+THROATS = (0.96, 1.05)
+"""Factors on the frequencies of the filters that listen."""
+HEARINGS = 6 * len(THROATS)
+"""How many guesses are made."""
+LEAD = 0.010
+"""Seconds by which the lips are in place before their sound is heard."""
+_NEAR_SPEECH = 10
+"""Frames around a voice in which phones may be heard; beyond, nobody speaks."""
+_CERTAIN = 30.0
+"""Log density by which silence is likelier than any phone there."""
 SEARCH = 6.0
 """A piece ends at the quietest moment of its last `SEARCH` seconds."""
 
@@ -34,43 +50,26 @@ class Phone:
     """Seconds."""
 
 
-def decode_phones(audio: AudioTrack, pitch_shift: float = 1.0) -> list[Phone]:
-    """Phones of a voice in order, without gaps, from 0 to the end of the sound.
+def listen(audio: AudioTrack) -> list[list[Phone]]:
+    """`HEARINGS` guesses of what was said: phones of a voice in order, without gaps, from 0 to the end of the sound.
 
-    Phones are decoded freely under a phone trigram (no words are needed), in overlapping pieces that meet at quiet
-    moments. The model heard English only: in other languages the nearest English sound is reported, which is mostly
-    right in what the lips do.
-
-    Args:
-        pitch_shift: the sound is played this much slower before listening (times are those of the original).
+    No words are needed. Courses are drawn from a chain of phones, in overlapping pieces that meet at quiet moments,
+    as heard for several lengths of throat (the idea of Jaitly and Hinton 2013). Where they differ one is unsure, and
+    their mean is a better guess of the lips. The model heard English only: in other languages the nearest English
+    sound is reported, which is mostly right in what the lips do. The same sound is always heard alike.
 
     Raises:
         InputError: if pocketsphinx is not installed.
     """
     samples = speech_samples(audio)
     if not len(samples):
-        return []
-    if pitch_shift != 1.0:
-        samples = resample_poly(samples, round(100 * pitch_shift), 100).astype(np.float32)
-    level = loudness(samples)
+        return [[] for _ in range(HEARINGS)]
     active = voice_activity(samples)
-    phones: list[Phone] = []
-    for first, last in _pieces(level):
-        phones += _decode_piece(samples, active, first, last)
-    scaled = [Phone(p.symbol, p.start / pitch_shift, p.end / pitch_shift) for p in phones]
-    return contiguous(scaled, audio.seconds)
-
-
-def listen(audio: AudioTrack) -> list[list[Phone]]:
-    """Several hearings of the same voice, each as of `decode_phones`.
-
-    The sound is also played a little slower and faster: a longer and a shorter vocal tract (the idea of Jaitly and
-    Hinton 2013). Where the hearings differ the recogniser is unsure, and their mean is a better guess of the lips.
-
-    Raises:
-        InputError: if pocketsphinx is not installed.
-    """
-    return [decode_phones(audio, shift) for shift in PITCH_SHIFTS]
+    heard: list[list[Phone]] = [[] for _ in range(HEARINGS)]
+    for first, last in _pieces(loudness(samples)):
+        for i, phones in enumerate(_hear_piece(samples, active, first, last)):
+            heard[i] += phones
+    return [contiguous(hearing, audio.seconds) for hearing in heard]
 
 
 def _pieces(level: np.ndarray) -> list[tuple[int, int]]:
@@ -83,27 +82,36 @@ def _pieces(level: np.ndarray) -> list[tuple[int, int]]:
     return list(zip(cuts, [*cuts[1:], len(level)], strict=True))
 
 
-def _decode_piece(samples: np.ndarray, active: np.ndarray, first: int, last: int) -> list[Phone]:
+def _hear_piece(samples: np.ndarray, active: np.ndarray, first: int, last: int) -> list[list[Phone]]:
     start, end = first / 100, last / 100
     if not active[first:last].any():
-        return [Phone(SILENCE, start, end)]
+        return [[Phone(SILENCE, start, end)]] * HEARINGS
     margin = round(MARGIN * 100)
-    begin = max(first - margin, 0)
-    sound = samples[begin * HOP : (last + margin) * HOP]
-    # Level does not matter to the features (cepstral mean is removed) but rounding to 16 bit does.
-    peak = float(np.percentile(np.abs(sound), 99.9))
-    pcm = np.clip(sound * (0.5 / max(peak, 1e-5)) * 32767, -32767, 32767).astype(np.int16)
-    decoder = _decoder()
-    decoder.start_utt()
-    decoder.process_raw(pcm.tobytes(), full_utt=True)
-    decoder.end_utt()
-    phones = []
-    for segment in decoder.seg() or ():
-        a = max((begin + segment.start_frame) / 100, start)
-        b = min((begin + segment.end_frame + 1) / 100, end)
-        if b > a:
-            phones.append(Phone(_symbol(segment.word), a, b))
-    return phones
+    begin, until = max(first - margin, 0), min(last + margin, len(active))
+    tables = acoustic_tables()
+    power = spectra(frames_of(samples, until)[begin:])
+    speech = active[begin:until]
+    likelihoods = [_likelihoods(power, speech, warp) for warp in THROATS]
+    heard = courses(np.stack(likelihoods), HEARINGS // len(THROATS), np.random.default_rng(first))
+    out = []
+    for course in heard:
+        # A frame is the middle of its hundredth of a second.
+        places = [(p, (begin + a - 0.5) / 100 - LEAD, (begin + b - 0.5) / 100 - LEAD) for p, a, b in course]
+        cut = [(_symbol(tables.phones[p]), max(a, start), min(b, end)) for p, a, b in places]
+        out.append([Phone(symbol, a, b) for symbol, a, b in cut if b > a])
+    return out
+
+
+def _likelihoods(power: np.ndarray, active: np.ndarray, warp: float) -> np.ndarray:
+    rows, tables = cepstra(power, warp), acoustic_tables()
+    # The mean of the speech is the microphone, the room and the voice's own colour.
+    rows -= rows[active].mean(axis=0)
+    edges = np.concatenate([rows[:1].repeat(LOOK_AHEAD, axis=0), rows, rows[-1:].repeat(LOOK_AHEAD, axis=0)])
+    near = maximum_filter1d(active, 2 * _NEAR_SPEECH + 1)
+    out = np.zeros((len(rows), len(tables.phones), STATES), np.float32)
+    out[near] = phone_likelihoods(with_slopes(edges)[near], tables)
+    out[~near, tables.phones.index(SILENCE)] = _CERTAIN
+    return out
 
 
 def _symbol(word: str) -> str:
@@ -122,26 +130,3 @@ def contiguous(phones: Sequence[Phone], seconds: float) -> list[Phone]:
             start = out.pop().start
         out.append(Phone(phone.symbol, start, phone.end))
     return out
-
-
-@lru_cache(maxsize=1)
-def _decoder() -> Any:
-    try:
-        from pocketsphinx import Decoder, get_model_path
-    except ImportError:
-        raise InputError(
-            "driving by sound needs the package pocketsphinx, which is not installed; "
-            'run: pip install "avatar[preprocess]"'
-        ) from None
-    model = get_model_path()
-    return Decoder(
-        hmm=f"{model}/en-us/en-us",
-        allphone=f"{model}/en-us/en-us-phone.lm.bin",
-        lw=1.0,
-        pip=0.3,
-        beam=1e-12,
-        pbeam=1e-12,
-        dither=False,
-        cmn="batch",
-        loglevel="FATAL",
-    )

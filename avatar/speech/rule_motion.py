@@ -8,7 +8,7 @@ from scipy.ndimage import gaussian_filter1d
 
 from avatar.core import AudioTrack, MotionSequence
 from avatar.errors import InputError
-from avatar.speech.articulation import BREATH_AFTER, BREATH_BEFORE, agreed, articulate, contact_gate
+from avatar.speech.articulation import BREATH_AFTER, BREATH_BEFORE, agreed, contact_gate, expected
 from avatar.speech.base import AbstractSpeechMotion, frame_count
 from avatar.speech.features import activity_gate, loudness, speech_samples, voice_activity
 from avatar.speech.performance import Lips, Prosody, perform
@@ -60,7 +60,7 @@ class RuleMotion(AbstractSpeechMotion):
 
 def _lips(hearings: Sequence[Sequence[Phone]], times: Float[np.ndarray, "t"], heard: Prosody) -> Lips:
     """The mean of the hearings: dominance blend, effort, and the contacts that they agree on."""
-    curves = np.mean([articulate(phones, times) for phones in hearings], axis=0)
+    curves = expected(hearings, times)
     curves[:, [JAW, PART]] *= np.clip(1.0 + 0.08 * heard.emphasis, *EFFORT_RANGE)[:, None]
     bite = agreed([contact_gate(phones, CONTACTS, times) for phones in hearings])
     shut = agreed([contact_gate(phones, CLOSURES, times) for phones in hearings])

@@ -2,7 +2,8 @@
 
 Targets describe careful but relaxed speech; they come from the articulation of the sounds (place, height, rounding),
 with the strengths of co-articulation ordered as in Cohen and Massaro (1993): labials, labiodentals, rounded and
-hushing sounds impose themselves, velars, alveolars and /h/ give way to their neighbours.
+hushing sounds impose themselves, velars, alveolars and /h/ give way to their neighbours. A narrow slit between the
+lips is what makes /w/, /u/ and /r/ (Browman and Goldstein 1989), so they pucker; a funnel would part the lips.
 """
 
 from dataclasses import dataclass
@@ -126,11 +127,11 @@ _VOWELS = {
     "AH": _viseme((0.24, 0.25, 0.03, 0.00, 0.10), (0.8, 0.5)),
     "AO": _viseme((0.25, 0.12, 0.22, 0.40, 0.00), (1.0, 1.0)),
     "EH": _viseme((0.27, 0.35, 0.00, 0.00, 0.35), (0.9, 0.8)),
-    "ER": _viseme((0.11, 0.15, 0.16, 0.25, 0.00), (0.8, 0.9)),
+    "ER": _viseme((0.11, 0.12, 0.06, 0.30, 0.00), (0.8, 0.9)),
     "IH": _viseme((0.16, 0.28, 0.00, 0.00, 0.35), (0.8, 0.7)),
     "IY": _viseme((0.10, 0.30, 0.00, 0.00, 0.55), (0.9, 1.0)),
-    "UH": _viseme((0.10, 0.10, 0.16, 0.45, 0.00), (0.8, 0.9)),
-    "UW": _viseme((0.05, 0.05, 0.16, 0.85, 0.00), (0.9, 1.2)),
+    "UH": _viseme((0.10, 0.05, 0.06, 0.50, 0.00), (0.8, 0.9)),
+    "UW": _viseme((0.04, 0.00, 0.02, 0.90, 0.00), (1.1, 1.2)),
 }
 _CONSONANTS = {
     "B": _viseme((0.03, 0.00, 0.00, 0.00, 0.05), (1.2, 0.2)),
@@ -150,8 +151,8 @@ _CONSONANTS = {
     "ZH": _viseme((0.05, 0.20, 0.24, 0.40, 0.00), (0.9, 1.1)),
     "CH": _viseme((0.05, 0.20, 0.22, 0.35, 0.00), (0.9, 1.1)),
     "JH": _viseme((0.05, 0.20, 0.22, 0.35, 0.00), (0.9, 1.1)),
-    "R": _viseme((0.07, 0.12, 0.14, 0.50, 0.00), (0.6, 0.8)),
-    "W": _viseme((0.04, 0.02, 0.08, 0.95, 0.00), (0.9, 1.3)),
+    "R": _viseme((0.06, 0.05, 0.04, 0.50, 0.00), (0.7, 0.8)),
+    "W": _viseme((0.02, 0.00, 0.00, 0.95, 0.00), (1.3, 1.3)),
     "Y": _viseme((0.08, 0.25, 0.00, 0.00, 0.40), (0.6, 0.6)),
     "K": _viseme((0.11, 0.20, 0.00, 0.00, 0.10), (0.3, 0.1)),
     "G": _viseme((0.11, 0.20, 0.00, 0.00, 0.10), (0.3, 0.1)),

@@ -93,13 +93,13 @@ def test_corpus_resumes_and_says_what_it_is(monkeypatch, tmp_path):
     pytest.importorskip("espeakng_loader")
     monkeypatch.setattr(speech_corpus, "ENGINES", (Espeak(),))
     monkeypatch.setattr(speech_corpus, "PART_SECONDS", 9.0)
-    manifest = speech_corpus.build(tmp_path, 18.0 / 3600, seed=3)
+    manifest = speech_corpus.build(tmp_path, 27.0 / 3600, seed=3)
     files = sorted(tmp_path.glob("*.safetensors"))
     assert len(files) == 3 and json.loads((tmp_path / "manifest.json").read_text()) == manifest
     whole = {path: path.stat().st_mtime_ns for path in files}
     kept = load_file(files[0])
     files[0].unlink()
-    assert speech_corpus.build(tmp_path, 18.0 / 3600, seed=3) == manifest
+    assert speech_corpus.build(tmp_path, 27.0 / 3600, seed=3) == manifest
     assert {p: p.stat().st_mtime_ns for p in files[1:]} == {p: whole[p] for p in files[1:]}
     again = load_file(files[0])
     assert all(torch.equal(kept[name], again[name]) for name in kept)

@@ -112,13 +112,12 @@ def test_lips_are_heard_to_close_where_a_voice_closes_them():
 
 def test_likelihood_is_highest_at_the_mean_of_a_phone_own_gaussians():
     tables = acoustic_tables()
-    count = tables.weights.shape[2]
     for name in ("IY", "S", "AA", "UW"):
         phone = tables.phones.index(name)
         best = tables.weights[:, phone, :, 1].argmax(1)
-        own = phone * count + best
+        own = [tables.quadratic[i, phone, :, best[i]] for i in range(3)]
         # From the coefficients of (x*x, x): the mean is where the density is highest.
-        means = [-tables.quadratic[i, 13:, own[i]] / (2 * tables.quadratic[i, :13, own[i]]) for i in range(3)]
+        means = [-row[13:26] / (2 * row[:13]) for row in own]
         found = phone_likelihoods(np.stack(means)[None].astype(np.float32), tables).max(2)[0]
         found[[not other.isalpha() for other in tables.phones]] = -np.inf
         assert tables.phones[int(found.argmax())] == name
