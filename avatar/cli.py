@@ -183,8 +183,10 @@ class Drive:
         from avatar.drive.render import Shot
 
         shot = Shot(camera=self.camera, background=self.background, size=self.size)
-        if self.motion is not None and (self.text or self.listen or self.emotion):
-            raise InputError("--motion moves the whole face; leave out --text, --listen and --emotion")
+        gains = (self.mouth, self.head, self.expression) != (1.0, 1.0, 1.0)
+        if self.motion is not None and (self.text or self.listen or self.emotion or gains):
+            what = "--text, --listen, --emotion, --mouth, --head and --expression"
+            raise InputError(f"--motion moves the whole face; leave out {what}")
         if self.motion is not None:
             perform_motion(self.avatar, self.motion, self.out, audio=self.audio, shot=shot, sink=console)
         elif self.audio is not None or self.text or self.listen is not None:

@@ -155,7 +155,7 @@ def _cosines() -> Float[np.ndarray, "25 13"]:
 def spectra(frames: Float[np.ndarray, "n 411"]) -> Float[np.ndarray, "n 257"]:
     """Power of frames of `SPAN` samples, each after the one sample before it (for the emphasis of the highs)."""
     emphasised = (frames[:, 1:] - np.float32(0.97) * frames[:, :-1]) * _WINDOW
-    return np.abs(rfft(emphasised, 512, overwrite_x=True)) ** 2
+    return np.abs(np.asarray(rfft(emphasised, 512, overwrite_x=True))) ** 2
 
 
 def cepstra(power: Float[np.ndarray, "n 257"], warp: float = 1.0) -> Float[np.ndarray, "n 13"]:

@@ -106,7 +106,7 @@ class FeatureStream:
         windows = np.lib.stride_tricks.sliding_window_view(self._samples, 2 * _SIDE)[: count * HOP : HOP]
         plain = np.empty((count, BANDS + 4), np.float32)
         middle = windows[:, _SIDE - WINDOW // 2 : _SIDE + WINDOW // 2] * np.hanning(WINDOW).astype(np.float32)
-        power = np.abs(rfft(middle, 512)) ** 2 / (WINDOW / 4) ** 2
+        power = np.abs(np.asarray(rfft(middle, 512))) ** 2 / (WINDOW / 4) ** 2
         plain[:, :BANDS] = 10.0 * np.log10(power @ self._bands + 1e-12)
         loud = np.maximum(10.0 * np.log10(power @ _SPEECH + 1e-12), _QUIET)
         plain[:, BANDS + 1 : BANDS + 3] = pitch(windows)
@@ -184,10 +184,10 @@ def pitch(windows: Float[np.ndarray, "n w"]) -> Float[np.ndarray, "n 2"]:
     count = windows.shape[1]
     centred = (windows - windows.mean(axis=1, keepdims=True)) * np.hanning(count).astype(np.float32)
     size = 2 * count  # nothing wraps around
-    spectrum = np.abs(rfft(centred, size)) ** 2
+    spectrum = np.abs(np.asarray(rfft(centred, size))) ** 2
     spectrum[:, round(1500 / RATE * size) :] = 0.0
-    correlation = irfft(spectrum, size)
-    window = irfft(np.abs(rfft(np.hanning(count), size)) ** 2, size)
+    correlation = np.asarray(irfft(spectrum, size))
+    window = np.asarray(irfft(np.abs(np.asarray(rfft(np.hanning(count), size))) ** 2, size))
     first, last = round(RATE / _PITCHES[1]), round(RATE / _PITCHES[0])
     shape = correlation[:, first:last] / np.maximum(correlation[:, :1], 1e-9) * (window[0] / window[first:last])
     # The shortest lag of several alike is the period; longer ones are its multiples.
