@@ -107,7 +107,7 @@ def _likelihoods(power: np.ndarray, active: np.ndarray, warp: float) -> np.ndarr
     # The mean of the speech is the microphone, the room and the voice's own colour.
     rows -= rows[active].mean(axis=0)
     edges = np.concatenate([rows[:1].repeat(LOOK_AHEAD, axis=0), rows, rows[-1:].repeat(LOOK_AHEAD, axis=0)])
-    near = maximum_filter1d(active, 2 * _NEAR_SPEECH + 1)
+    near = np.asarray(maximum_filter1d(active, 2 * _NEAR_SPEECH + 1), bool)
     out = np.zeros((len(rows), len(tables.phones), STATES), np.float32)
     out[near] = phone_likelihoods(with_slopes(edges)[near], tables)
     out[~near, tables.phones.index(SILENCE)] = _CERTAIN
