@@ -12,7 +12,6 @@ import torch
 from jaxtyping import Float, Int
 
 from avatar.face.arkit import INDEX, NAMES
-from avatar.face.detector_errors import StaticErrors
 from avatar.face.rig import AbstractRig, PersonalRig
 from avatar.face.solver import Observed, PointModel, State, lip_pairs, project, robust_weight
 
@@ -46,15 +45,8 @@ class Static:
 class ShapeKernel:
     """The prior of offsets on one rig at the points `kept`."""
 
-    def __init__(
-        self,
-        rig: AbstractRig,
-        kept: Int[np.ndarray, "l"],
-        sigma: Float[np.ndarray, "l"],
-        unit: float,
-        errors: StaticErrors | None = None,
-    ):
-        """Args: `sigma` of the points in eye distances, `unit` the eye distance in metres, `errors` of the detector."""
+    def __init__(self, rig: AbstractRig, kept: Int[np.ndarray, "l"], sigma: Float[np.ndarray, "l"], unit: float):
+        """Args: `sigma` of the points in eye distances, `unit` the eye distance in metres."""
         person, surface = opened(rig)
         mesh = surface.double().numpy()
         points = rig.landmarks.points(surface, person.faces)[kept].double().numpy()
@@ -70,13 +62,6 @@ class ShapeKernel:
         self._touch_at_rest(kept)
         self.point_modes, self.mesh_modes = self._split()
         """[m l 3] and [m v 3]: displacements (metres) at one standard deviation of each strongest direction."""
-        self.mean = np.zeros((len(kept), 3))
-        """Displacement of the points that is expected before looking (metres)."""
-        if errors is not None:
-            self.mean = errors.mean[kept]
-            self.point_modes = np.concatenate([self.point_modes, errors.modes[:, kept]])
-            none = np.zeros((len(errors.modes), *self.mesh_modes.shape[1:]))
-            self.mesh_modes = np.concatenate([self.mesh_modes, none])
         self._white = (_WHITE * sigma * unit + 0.001 * on_eye) ** 2
 
     def _touch_at_rest(self, kept: Int[np.ndarray, "l"]) -> None:
@@ -114,7 +99,7 @@ class ShapeKernel:
         """
         information, pull = _gather(model, state, observed, focal)
         size = len(now)
-        pull = pull + (information @ (now - self.mean)[..., None])[..., 0]
+        pull = pull + (information @ now[..., None])[..., 0]
         prior = np.zeros((size, 3, size, 3))
         for axis, kernel in enumerate(self._point_kernels):
             prior[:, axis, :, axis] = kernel + np.diag(self._white)
@@ -123,7 +108,7 @@ class ShapeKernel:
         points = np.linalg.solve(np.eye(3 * size) + product, right).reshape(size, 3)
         force = pull - (information @ points[..., None])[..., 0]
         offsets = np.stack([kernel @ force[:, axis] for axis, kernel in enumerate(self._mesh_kernels)], -1)
-        return Static(points=self.mean + points, offsets=self._rigid_eyes(offsets))
+        return Static(points=points, offsets=self._rigid_eyes(offsets))
 
     def _rigid_eyes(self, offsets: np.ndarray) -> Float[np.ndarray, "v 3"]:
         """An eyeball keeps its shape: it moves by its mean."""

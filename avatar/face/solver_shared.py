@@ -99,7 +99,7 @@ class SharedSolver:
             identity=np.zeros(self._rig.identity_size),
             shape=np.zeros(len(points)),
             focal=self._focal.focal,
-            rest=Static(points=self._kernel.mean, offsets=np.zeros(mesh.shape[1:])),
+            rest=Static(points=np.zeros(points.shape[1:]), offsets=np.zeros(mesh.shape[1:])),
         )
 
     def solve(

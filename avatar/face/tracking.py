@@ -14,7 +14,6 @@ from avatar.errors import InputError
 from avatar.events import Progress, Sink, silent
 from avatar.face import calibration as lids
 from avatar.face.arkit import NAMES
-from avatar.face.detector_errors import StaticErrors
 from avatar.face.natural import natural
 from avatar.face.rig import AbstractRig, PersonalRig
 from avatar.face.segments import in_each, spans
@@ -64,8 +63,6 @@ class Footage:
     """Points that the detector tells, the others have no weight; None is all."""
     dark: Float[np.ndarray, "t"] | None = None
     """What is dark between the lips (`mouth_picture.dark_between_lips`); None is no picture."""
-    errors: StaticErrors | None = None
-    """Of the detector; None is nothing known of them."""
 
 
 def fit(
@@ -125,7 +122,7 @@ class _Tracker:
         self._focal = FocalPrior(focal=2.5 * largest, low=1.1 * largest, high=9.0 * largest)
         identity = torch.zeros(rig.identity_size)
         base = rig.landmarks.points(rig.neutral(identity), rig.personal(identity).faces)
-        kernel = ShapeKernel(rig, self._kept, sigma, float(base[263, 0] - base[33, 0]), footage.errors)
+        kernel = ShapeKernel(rig, self._kept, sigma, float(base[263, 0] - base[33, 0]))
         self._solver = SharedSolver(rig, kernel, self._kept, self._focal)
         good = self.confidence > 0
         eyes = np.linalg.norm(landmarks_px[:, 33] - landmarks_px[:, 263], axis=-1)

@@ -11,7 +11,7 @@ from avatar.events import Notice, Sink
 from avatar.media.download import RemoteFile, fetched
 from avatar.media.files import sha256
 from avatar.preprocess.config import PreprocessConfig
-from avatar.preprocess.tools import Tools, unknown_errors
+from avatar.preprocess.tools import Tools
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,16 +120,14 @@ def _face_landmarker(given: _Given, tools: Tools) -> Tools:
     remote = RemoteFile(url=ADDRESS, size=SIZE, sha256=SHA256, name="face_landmarker.task")
     file = fetched(remote, sink=given.sink) if given.file is None else given.needed_file("face_landmarker.task")
     live = partial(FaceLandmarkerDetector, file)
-    detector = partial(BothWaysDetector, live)
-    return _with(tools, given, (file,), detector=detector, live_detector=live, errors=unknown_errors)
+    return _with(tools, given, (file,), detector=partial(BothWaysDetector, live), live_detector=live)
 
 
 def _face_alignment(given: _Given, tools: Tools) -> Tools:
     from avatar.face.sparse_landmarks import FaceAlignmentDetector
 
     given.without_file()
-    find = FaceAlignmentDetector
-    return _with(tools, given, (), detector=find, live_detector=find, errors=unknown_errors)
+    return _with(tools, given, (), detector=FaceAlignmentDetector, live_detector=FaceAlignmentDetector)
 
 
 def _rig_parser(given: _Given, tools: Tools) -> Tools:

@@ -211,7 +211,7 @@ class Steps:
         points, confidence = tensors["landmarks_px"].numpy(), tensors["confidence"].numpy()
         rig_family, size, segments = self.tools.family(), workspace.size, tensors["segment"].numpy()
         seen = tensors["seen"].numpy() > 0 if "seen" in tensors else None
-        footage = Footage(segments=segments, seen=seen, dark=tensors["dark"].numpy(), errors=self.tools.errors())
+        footage = Footage(segments=segments, seen=seen, dark=tensors["dark"].numpy())
         track, rig = self.tools.fit(
             points, confidence, rig_family, size, fps=workspace.fps, footage=footage, sink=run.sink
         )

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from avatar.core import AudioTrack, Camera, FaceTrack
 from avatar.face.both_ways import BothWaysDetector
-from avatar.face.detector_errors import StaticErrors, mediapipe_errors
 from avatar.face.landmarks import AbstractLandmarkDetector, MediapipeDetector, PersonSegmenter
 from avatar.face.learned_parsing import ClipParser
 from avatar.face.parsing import Parser
@@ -63,10 +62,6 @@ def estimate_offset(audio: AudioTrack, landmarks: Mapping[str, Tensor], fps: flo
     return Sync(delay=found.seconds, confidence=found.confidence, reason=found.reason, hearings=hearings)
 
 
-def unknown_errors() -> None:
-    """Of a detector that nothing is known of."""
-
-
 def mediapipe_both_ways() -> AbstractLandmarkDetector:
     """The usual detector of films."""
     return BothWaysDetector(MediapipeDetector)
@@ -78,8 +73,6 @@ class Tools:
 
     family: Callable[[], AbstractRig] = AnnyRig.load
     detector: Callable[[], AbstractLandmarkDetector] = mediapipe_both_ways
-    errors: Callable[[], StaticErrors | None] = mediapipe_errors
-    """What is known of the static errors of the detector's points."""
     live_detector: Callable[[], AbstractLandmarkDetector] = MediapipeDetector
     """For pictures that cannot wait."""
     segmenter: Callable[[], Segmenter] = PersonSegmenter

@@ -7,7 +7,6 @@ import argparse
 import json
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -72,11 +71,10 @@ def measure_clip(path: Path, rig: AnnyRig) -> dict[str, float]:
     """
     person, size, fps, detect_ms = detect(path)
     start = time.perf_counter()
-    usual = Footage(errors=TOOLS.errors())
-    track, head = fit(person.landmarks_px, person.confidence, rig, size, fps=fps, footage=usual)
+    track, head = fit(person.landmarks_px, person.confidence, rig, size, fps=fps)
     fit_s = time.perf_counter() - start
     facts = precision(track, head, rig) | held_out(person, rig, size, fps)
-    footage = replace(usual, dark=lips_in_pictures(path, person))
+    footage = Footage(dark=lips_in_pictures(path, person))
     seen, head = fit(person.landmarks_px, person.confidence, rig, size, fps=fps, footage=footage)
     pictured = precision(refine_pose(seen, head, open_clip(path).frames.__getitem__), head, rig)
     facts |= {f"pictures_{name}": pictured[name] for name in ("lip_gap_r", "lip_gap_slope", "still_jitter_deg")}
@@ -95,8 +93,7 @@ def held_out(person: FollowedPerson, rig: AnnyRig, size: tuple[int, int], fps: f
     for part in np.array_split(chosen, _PARTS)[:_PARTS_USED]:
         seen = np.ones(478, bool)
         seen[part] = False
-        footage = Footage(seen=seen, errors=TOOLS.errors())
-        track, head = fit(person.landmarks_px, person.confidence, rig, size, fps=fps, footage=footage)
+        track, head = fit(person.landmarks_px, person.confidence, rig, size, fps=fps, footage=Footage(seen=seen))
         off = (project(track, head, rig) - person.landmarks_px)[:, part]
         off = off - np.median(off[person.confidence > 0], 0)
         errors[:, part] = np.linalg.norm(off, axis=-1)
