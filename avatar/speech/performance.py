@@ -27,10 +27,11 @@ from avatar.speech.visemes import (
 
 _BLINKS = [ARKIT_INDEX["eyeBlinkLeft"], ARKIT_INDEX["eyeBlinkRight"]]
 _WIDE = [ARKIT_INDEX["eyeWideLeft"], ARKIT_INDEX["eyeWideRight"]]
-_PARTS = LIP_GAP_MM > 0
-"""Coefficients that part the lips."""
-APART = (0.4, 3.4)
-"""Millimetres between the lips from which an emotion parts them further, and at which it does so in full."""
+_PARTS, _PARTS_LITTLE = LIP_GAP_MM > 1.0, (LIP_GAP_MM > 0) & (LIP_GAP_MM <= 1.0)
+"""Coefficients that part the lips, and such that do so only a little."""
+APART, _LITTLE = (0.4, 3.4), 0.1
+"""Millimetres between the lips from which an emotion parts them further, and at which it does so in full; by how much
+it may part lips that touch."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,5 +114,7 @@ def _mood(style: SpeechStyle, gap: Float[np.ndarray, "t"]) -> Float[np.ndarray, 
     Args:
         gap: millimetres between the lips.
     """
-    mood, free = np.asarray(style.mood), np.clip((gap - APART[0]) / np.ptp(APART), 0.0, 1.0)
-    return np.where(_PARTS, mood * (free * free * (3.0 - 2.0 * free))[:, None], mood)
+    mood, free = np.asarray(style.mood), np.clip((gap - APART[0]) / np.ptp(APART), 0.0, 1.0)[:, None]
+    free = free * free * (3.0 - 2.0 * free)
+    kept = min(_LITTLE / max(float((mood * LIP_GAP_MM)[_PARTS_LITTLE].sum()), 1e-9), 1.0)
+    return mood * np.where(_PARTS, free, np.where(_PARTS_LITTLE, kept + (1.0 - kept) * free, 1.0))

@@ -80,7 +80,8 @@ _ARKIT_OF_ARTICULATOR: dict[int, dict[str, float]] = {
 _LIP_GAP_MM = {
     "jawOpen": 34.5, "mouthClose": -34.5, "mouthFunnel": 14.0, "mouthPucker": -0.9, "mouthSmile": -1.5,
     "mouthRollLower": -3.8, "mouthRollUpper": -2.8, "mouthShrugLower": -4.9, "mouthShrugUpper": 4.1,
-    "mouthPress": -1.4, "mouthLowerDown": 1.9, "mouthUpperUp": 2.4,
+    "mouthPress": -1.4, "mouthLowerDown": 1.9, "mouthUpperUp": 2.4, "mouthStretch": 0.2, "mouthDimple": 0.15,
+    "mouthFrown": 0.1, "noseSneer": 0.1,
 }  # fmt: skip
 _LIP_WIDTH_MM = {
     "jawOpen": -3.8, "mouthClose": 4.0, "mouthFunnel": -5.9, "mouthPucker": -8.1, "mouthSmile": 6.3,
