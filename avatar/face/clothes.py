@@ -6,25 +6,22 @@ from coarse to fine (additive alignment, Baker and Matthews 2004), smooth over t
 """
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float32, Int, UInt8
-from scipy.linalg import solveh_banded
 from threadpoolctl import threadpool_limits
 
 from avatar.core import FaceTrack
 from avatar.core.motion import CLOTHES
 from avatar.events import Progress, Sink, silent
-from avatar.face.ahead import read_ahead
+from avatar.face.ahead import read_ahead, side_by_side
+from avatar.face.appearance import Looks, Prior, features
 from avatar.face.body_turn import is_wide
 from avatar.face.chest import TORSO, anchors, chest, reference_frame, spread_pixels, torso_turns
 from avatar.face.rig import PersonalRig, clothes_terms
-from avatar.face.segments import spans
-from avatar.face.solver_sequence import Banded
 from avatar.ops.mesh import rasterize_mesh
 
 _STAGE = "clothes"
@@ -34,7 +31,6 @@ _LEVELS = (4.0, 1.0)
 """Blur of the pictures (px), coarse to fine."""
 _FLAT = 5.0
 """Blurs over which slow changes of light are taken out."""
-_DARK = 0.05
 _MARGIN = 0.15
 """Part of the picture's height above the chest that is cut out with it."""
 _COLLAR = 0.3
@@ -43,17 +39,15 @@ _POINTS, _LEAST = 1000, 200
 _SEEN, _SEEN_LEAST, _ROUNDS, _STEPS = 120, 8, 2, 2
 """Frames from which the appearance is learned, in how many a point must be seen; rounds of learning, and steps of each
 frame at each level."""
-_NOISE, _FIRST_NOISE, _HUBER, _WORTH = 0.02, 0.06, 1.5, 0.2
-"""Deviation of a feature (logarithm of brightness), before the appearance is learned too; residuals in its units from
-which they count less; share of the points' information that counts, as neighbours' errors agree."""
-_DEVIATION = np.repeat([0.008, 0.008, 0.008, 0.006, 0.006, 0.006, 0.004, 0.004, 0.004, 0.004], 2)
+_FIRST_NOISE, _WORTH = 0.06, 0.2
+"""Deviation of a feature before the appearance is learned; share of the points' information that counts, as
+neighbours' errors agree."""
+_PRIOR = Prior(
+    deviation=np.repeat([0.008, 0.008, 0.008, 0.006, 0.006, 0.006, 0.004, 0.004, 0.004, 0.004], 2), smooth=0.08
+)
 """Metres, of the coefficients."""
-_SMOOTH = 0.08
-"""Deviation of the change of a coefficient's change from frame to frame at 25 fps, in parts of its deviation."""
 _A_SECOND = 6.0
 """Frames that are looked at; clothes follow slowly."""
-_THREADS = 2
-_LOGARITHM = np.log(np.arange(256, dtype=np.float32) / 255 + _DARK)
 
 Picture = Callable[[int], UInt8[np.ndarray, "h w 3"]]
 
@@ -90,8 +84,8 @@ def follow_clothes(
     view = _View(track, rig, reference, pixels, worn)
     count = len(track.motion)
     blocks, pull, start = np.zeros((count, CLOTHES, CLOTHES)), np.zeros((count, CLOTHES)), np.zeros((count, CLOTHES))
-    with threadpool_limits(1), ThreadPoolExecutor(_THREADS) as pool:  # the frames are what goes side by side
-        looks = _learned(view, frame, (reference, good), pool)
+    with threadpool_limits(1):  # the frames are what goes side by side
+        looks = _learned(view, frame, reference, good)
 
         def follow(item: tuple[int, UInt8[np.ndarray, "h w 3"]]) -> None:
             index, planes = item[0], view.planes(item[1])
@@ -99,11 +93,11 @@ def follow_clothes(
             blocks[index], pull[index] = view.equation(index, planes[-1], looks[-1], start[index])
 
         some = good[:: max(round(track.motion.fps / _A_SECOND), 1)]
-        for done, _ in enumerate(pool.map(follow, read_ahead(frame, some.tolist()))):
+        for done, _ in enumerate(side_by_side(follow, read_ahead(frame, some.tolist()))):
             if done % 10 == 0:
                 sink(Progress(stage=_STAGE, done=done, total=len(some)))
     sink(Progress(stage=_STAGE, done=len(some), total=len(some)))
-    found = start + _together(blocks, pull, start, (track.motion.fps, segments))
+    found = start + _PRIOR.together(blocks, pull, start, (track.motion.fps, segments))
     found -= np.median(found[good], 0)
     return replace(track, motion=replace(track.motion, clothes=torch.from_numpy(found).float()))
 
@@ -115,14 +109,6 @@ class _Planes:
 
     features: Float32[np.ndarray, "h w 2"]
     slopes: tuple[Float32[np.ndarray, "h w 2"], Float32[np.ndarray, "h w 2"]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Looks:
-    """What the points look like over a clip at one level; the variance is infinite where that is not known."""
-
-    value: Float32[np.ndarray, "n 2"]
-    variance: Float32[np.ndarray, "n 2"]
 
 
 class _View:
@@ -159,8 +145,7 @@ class _View:
     def planes(self, picture: UInt8[np.ndarray, "h w 3"]) -> list[_Planes]:
         """Of each level."""
         small = cv2.resize(picture[self._top :], self._size, interpolation=cv2.INTER_AREA)
-        light = _LOGARITHM[np.asarray(small, np.uint8)]
-        both = np.dstack([light.mean(-1), light[..., 0] - 0.5 * (light[..., 1] + light[..., 2])])
+        both = features(np.asarray(small, np.uint8))
         found = []
         for blur in _LEVELS:
             own = cv2.GaussianBlur(both, (0, 0), blur) - _blurred(both, blur * _FLAT)
@@ -169,14 +154,12 @@ class _View:
         return found
 
     def aligned(
-        self, index: int, planes: list[_Planes], looks: list[_Looks], x: Float[np.ndarray, "k"]
+        self, index: int, planes: list[_Planes], looks: list[Looks], x: Float[np.ndarray, "k"]
     ) -> Float[np.ndarray, "k"]:
         """Coefficients under which a frame by itself looks as it should, from `x` on."""
-        precision = np.diag(_DEVIATION**-2)
         for level, look in zip(planes, looks, strict=True):
             for _ in range(_STEPS):
-                block, pull = self.equation(index, level, look, x)
-                x = x - np.linalg.solve(block + precision, pull + precision @ x)
+                x = _PRIOR.alone(*self.equation(index, level, look, x), x)
         return x
 
     def look(self, index: int, planes: _Planes, x: Float[np.ndarray, "k"]) -> Float32[np.ndarray, "n 2"]:
@@ -186,14 +169,13 @@ class _View:
         return np.where(inside[:, None], found, np.nan)
 
     def equation(
-        self, index: int, planes: _Planes, looks: _Looks, x: Float[np.ndarray, "k"]
+        self, index: int, planes: _Planes, looks: Looks, x: Float[np.ndarray, "k"]
     ) -> tuple[Float[np.ndarray, "k k"], Float[np.ndarray, "k"]]:
         """Gauss-Newton block and gradient of a frame's coefficients."""
         seen, turn = self._moved(index, x), self._turn[index]
         (found, across, down), inside = self._sampled(seen, planes.features, *planes.slopes)
         residual = found - looks.value
-        away = np.abs(residual) / np.sqrt(looks.variance)
-        weight = inside[:, None] * _WORTH / looks.variance / np.maximum(away / _HUBER, 1)
+        weight = np.float32(_WORTH) * looks.information(residual, inside)
         scale = self._focal / self._factor / seen[:, 2:]
         x_slope, y_slope = across * scale[:, :1], down * scale[:, 1:]
         z_slope = -(x_slope * seen[:, :1] + y_slope * seen[:, 1:2]) / seen[:, 2:]
@@ -233,56 +215,21 @@ def _blurred(planes: Float32[np.ndarray, "h w 2"], sigma: float) -> Float32[np.n
     return np.asarray(cv2.resize(small, planes.shape[1::-1]), np.float32)
 
 
-def _learned(
-    view: _View, frame: Picture, frames: tuple[int, Int[np.ndarray, "f"]], pool: ThreadPoolExecutor
-) -> list[_Looks]:
+def _learned(view: _View, frame: Picture, reference: int, good: Int[np.ndarray, "f"]) -> list[Looks]:
     """The appearance over some frames, laid on each other by it in turn; at first it is that of a reference frame."""
-    reference, good = frames
     some = good[np.linspace(0, len(good) - 1, min(_SEEN, len(good))).astype(int)].tolist()
-    planes = list(pool.map(lambda item: view.planes(item[1]), read_ahead(frame, some)))
     found = np.zeros((len(some), CLOTHES))
-    first = [view.look(reference, level, found[0] * 0) for level in view.planes(frame(reference))]
+    first = [view.look(reference, level, found[0]) for level in view.planes(frame(reference))]
     noise = [np.where(np.isfinite(value), np.float32(_FIRST_NOISE**2), np.float32(np.inf)) for value in first]
-    looks = [_Looks(value=np.nan_to_num(value), variance=n) for value, n in zip(first, noise, strict=True)]
+    looks = [Looks(value=np.nan_to_num(value), variance=n) for value, n in zip(first, noise, strict=True)]
 
-    def align(row: int) -> None:
-        found[row] = view.aligned(some[row], planes[row], looks, found[row])
+    def aligned(item: tuple[int, tuple[int, UInt8[np.ndarray, "h w 3"]]]) -> list[Float32[np.ndarray, "n 2"]]:
+        row, (index, picture) = item
+        planes = view.planes(picture)  # made anew in each round: those of all frames would not fit into memory
+        found[row] = view.aligned(index, planes, looks, found[row])
+        return [view.look(index, level, found[row]) for level in planes]
 
     for _ in range(_ROUNDS):
-        list(pool.map(align, range(len(some))))
-        looks = [
-            _median([view.look(index, each[level], x) for index, each, x in zip(some, planes, found, strict=True)])
-            for level in range(len(_LEVELS))
-        ]
+        seen = list(side_by_side(aligned, enumerate(read_ahead(frame, some))))
+        looks = [Looks.of([each[level] for each in seen], _SEEN_LEAST) for level in range(len(_LEVELS))]
     return looks
-
-
-def _median(seen: list[Float32[np.ndarray, "n 2"]]) -> _Looks:
-    values = np.stack(seen)
-    often = np.isfinite(values[..., 0]).sum(0) >= _SEEN_LEAST
-    value, variance = np.zeros(values.shape[1:], np.float32), np.full(values.shape[1:], np.inf, np.float32)
-    if often.any():
-        value[often] = np.nanmedian(values[:, often], 0)
-        spread = 1.4826 * np.nanmedian(np.abs(values[:, often] - value[often]), 0)
-        variance[often] = spread**2 + _NOISE**2
-    return _Looks(value=value, variance=variance)
-
-
-def _together(
-    blocks: Float[np.ndarray, "t k k"],
-    pull: Float[np.ndarray, "t k"],
-    start: Float[np.ndarray, "t k"],
-    time: tuple[float, Int[np.ndarray, "t"] | None],
-) -> Float[np.ndarray, "t k"]:
-    """The step of all frames, smooth within each segment; frames that were not seen go between their neighbours."""
-    fps, segments = time
-    precision = _DEVIATION**-2
-    second = precision / _SMOOTH**2 * (25 / fps) ** -3
-    out = np.zeros_like(start)
-    for span in spans(segments, len(start)):
-        prior = precision * np.where(blocks[span].any((1, 2))[:, None], 1, 1e-3)
-        own = blocks[span] + prior[:, :, None] * np.eye(len(precision))
-        system, x = Banded(blocks=own, first=np.zeros(len(precision)), second=second), start[span]
-        right = -(pull[span] + prior * x + system.stiffness(x))
-        out[span] = solveh_banded(system.bands(), right.reshape(-1), lower=True).reshape(x.shape)
-    return out

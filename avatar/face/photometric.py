@@ -7,23 +7,20 @@ stay the anchor: what is solved for are small corrections of their poses, smooth
 """
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float32, Int, UInt8
-from scipy.linalg import solveh_banded
 from scipy.spatial.transform import Rotation
 from threadpoolctl import threadpool_limits
 
 from avatar.core import FaceTrack, MotionSequence, Region
 from avatar.events import Progress, Sink, silent
-from avatar.face.ahead import read_ahead
+from avatar.face.ahead import read_ahead, side_by_side
+from avatar.face.appearance import Looks, Prior, features
 from avatar.face.rig import PersonalRig
-from avatar.face.segments import spans
-from avatar.face.solver_sequence import Banded
 from avatar.face.tracking import neck_angles
 
 _STAGE = "head pose"
@@ -41,21 +38,15 @@ _FRONT, _FACING = 0.1, 0.3
 """z of a normal in the head frame from which a point looks backwards; least cosine between normal and view."""
 _FLAT = 0.28
 """Light that varies over longer distances (eye distances) is none of the skin's own."""
-_SHARP_PX, _DARK = 0.8, 0.05
-_NOISE, _HUBER = 0.02, 1.5
-"""Deviation of a feature (logarithm of brightness), and residuals in its units from which they count less."""
+_SHARP_PX = 0.8
 _WORTH = 0.06
 """Part of the points' information that counts: neighbours' errors agree."""
 _SEEN, _SEEN_LEAST = 200, 10
 """Frames from which the appearance is learned, and in which a point must be seen."""
 _ROUNDS, _STEPS = 3, 2
 """Of learning the appearance, and of each frame's Gauss-Newton before all frames are solved together."""
-_DEVIATION = np.array([0.010, 0.010, 0.010, 0.0025, 0.0025, 0.013])
+_PRIOR = Prior(deviation=np.array([0.010, 0.010, 0.010, 0.0025, 0.0025, 0.013]), smooth=0.15)
 """Of the landmarks' poses: turn (radians), place across and along the view (parts of the distance)."""
-_SMOOTH = 0.15
-"""Deviation of the change of a correction's change from frame to frame at 25 fps, in parts of its deviation."""
-_THREADS = 2
-_LOGARITHM = np.log(np.arange(256, dtype=np.float32) / 255 + _DARK)
 
 Pictures = Callable[[int], UInt8[np.ndarray, "h w 3"]]
 
@@ -86,8 +77,8 @@ def refine_pose(
         return track
     poses = _Poses.of(track.motion, points.middle)
     view = _View(points, track, poses)
-    with threadpool_limits(1), ThreadPoolExecutor(_THREADS) as pool:  # the frames are what goes side by side
-        looks = _learned(view, frame, good, pool)
+    with threadpool_limits(1):  # the frames are what goes side by side
+        looks = _learned(view, frame, good)
         t = len(poses.place)
         blocks, pull, start = np.zeros((t, 6, 6)), np.zeros((t, 6)), np.zeros((t, 6))
 
@@ -95,15 +86,15 @@ def refine_pose(
             index, picture = item
             patch, x = view.patch(index, picture), np.zeros(6)
             for _ in range(_STEPS):
-                x = _alone(*view.equation(index, patch, looks, x), x)
+                x = _PRIOR.alone(*view.equation(index, patch, looks, x), x)
             start[index] = x
             blocks[index], pull[index] = view.equation(index, patch, looks, x)
 
-        for done, _ in enumerate(pool.map(follow, read_ahead(frame, good.tolist()))):
+        for done, _ in enumerate(side_by_side(follow, read_ahead(frame, good.tolist()))):
             if done % 10 == 0:
                 sink(Progress(stage=_STAGE, done=done, total=len(good)))
     sink(Progress(stage=_STAGE, done=len(good), total=len(good)))
-    correction = start + _together(blocks, pull, start, (track.motion.fps, segments))
+    correction = start + _PRIOR.together(blocks, pull, start, (track.motion.fps, segments))
     return replace(track, motion=poses.moved(correction).motion(track.motion, points.middle, segments))
 
 
@@ -202,14 +193,6 @@ class _Patch:
         return values, np.stack([across, down]) / np.float32(self.factor), inside
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Looks:
-    """What the points look like over a clip; the variance is infinite where that is not known."""
-
-    value: Float32[np.ndarray, "n 2"]
-    variance: Float32[np.ndarray, "n 2"]
-
-
 class _View:
     """The points as the camera sees them in each frame."""
 
@@ -233,8 +216,7 @@ class _View:
         matrix = np.array([[factor, 0, shift[0]], [0, factor, shift[1]]])
         size, flags = (_SIDE, _SIDE), cv2.WARP_INVERSE_MAP | cv2.INTER_LINEAR
         seen = cv2.warpAffine(picture, matrix, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
-        light = _LOGARITHM[np.asarray(seen, np.uint8)]
-        both = np.dstack([light.mean(-1), light[..., 0] - 0.5 * (light[..., 1] + light[..., 2])])
+        both = features(np.asarray(seen, np.uint8))
         _, _, pixels, facing = self._project(index, self._poses.at(index))
         slow = _slow(both, (pixels[facing] - corner) / factor)
         own = cv2.GaussianBlur(both, (0, 0), _SHARP_PX) - slow
@@ -248,15 +230,14 @@ class _View:
         return np.where((facing & inside)[:, None], found, np.nan)
 
     def equation(
-        self, index: int, patch: _Patch, looks: _Looks, correction: Float[np.ndarray, "6"]
+        self, index: int, patch: _Patch, looks: Looks, correction: Float[np.ndarray, "6"]
     ) -> tuple[Float[np.ndarray, "6 6"], Float[np.ndarray, "6"]]:
         """Gauss-Newton block and gradient of a frame's correction."""
         pose = self._poses.at(index).moved(correction)
         about, seen, pixels, facing = self._project(index, pose)
         found, slopes, inside = patch.at(pixels)
         residual = found - looks.value
-        away = np.abs(residual) / np.sqrt(looks.variance)
-        weight = (facing & inside)[:, None] * _WORTH / looks.variance / np.maximum(away / _HUBER, 1)
+        weight = _WORTH * looks.information(residual, facing & inside)
         across = slopes * (self._focal[:, None] / seen[:, 2])[..., None]
         along = -(across * seen[:, :2].T[..., None]).sum(0) / seen[:, 2:]
         by_place = np.stack([*across, along], -1)
@@ -296,57 +277,18 @@ def _slow(both: Float32[np.ndarray, "s s 2"], points: Float[np.ndarray, "n 2"]) 
     return np.asarray(cv2.resize(mean, both.shape[:2]), np.float32)
 
 
-def _learned(view: _View, frame: Pictures, good: Int[np.ndarray, "f"], pool: ThreadPoolExecutor) -> _Looks:
+def _learned(view: _View, frame: Pictures, good: Int[np.ndarray, "f"]) -> Looks:
     """The appearance over some frames, whose poses are corrected by it in turn."""
     some = good[np.linspace(0, len(good) - 1, min(_SEEN, len(good))).astype(int)].tolist()
-    patches = list(pool.map(lambda item: view.patch(*item), read_ahead(frame, some)))
+    patches = list(side_by_side(lambda item: view.patch(*item), read_ahead(frame, some)))
     corrections = np.zeros((len(some), 6))
 
     def correct(row: int) -> None:
         x = corrections[row]
-        corrections[row] = _alone(*view.equation(some[row], patches[row], looks, x), x)
+        corrections[row] = _PRIOR.alone(*view.equation(some[row], patches[row], looks, x), x)
 
-    looks = _median([view.look(*each) for each in zip(some, patches, corrections, strict=True)])
+    looks = Looks.of([view.look(*each) for each in zip(some, patches, corrections, strict=True)], _SEEN_LEAST)
     for _ in range(_ROUNDS):
-        list(pool.map(correct, range(len(some))))
-        looks = _median([view.look(*each) for each in zip(some, patches, corrections, strict=True)])
+        list(side_by_side(correct, range(len(some))))
+        looks = Looks.of([view.look(*each) for each in zip(some, patches, corrections, strict=True)], _SEEN_LEAST)
     return looks
-
-
-def _median(seen: list[Float32[np.ndarray, "n 2"]]) -> _Looks:
-    values = np.stack(seen)
-    often = np.isfinite(values[..., 0]).sum(0) >= _SEEN_LEAST
-    value, variance = np.zeros(values.shape[1:], np.float32), np.full(values.shape[1:], np.inf, np.float32)
-    if often.any():
-        value[often] = np.nanmedian(values[:, often], 0)
-        spread = 1.4826 * np.nanmedian(np.abs(values[:, often] - value[often]), 0)
-        variance[often] = spread**2 + _NOISE**2
-    return _Looks(value=value, variance=variance)
-
-
-def _alone(
-    block: Float[np.ndarray, "6 6"], pull: Float[np.ndarray, "6"], x: Float[np.ndarray, "6"]
-) -> Float[np.ndarray, "6"]:
-    """A frame's correction after one step, with the landmarks' pose as the prior."""
-    precision = _DEVIATION**-2
-    return x - np.linalg.solve(block + np.diag(precision), pull + precision * x)
-
-
-def _together(
-    blocks: Float[np.ndarray, "t 6 6"],
-    pull: Float[np.ndarray, "t 6"],
-    start: Float[np.ndarray, "t 6"],
-    time: tuple[float, Int[np.ndarray, "t"] | None],
-) -> Float[np.ndarray, "t 6"]:
-    """The step of all frames, smooth within each segment; frames that were not seen go between their neighbours."""
-    fps, segments = time
-    precision = _DEVIATION**-2
-    second = precision / _SMOOTH**2 * (25 / fps) ** -3
-    out = np.zeros_like(start)
-    for span in spans(segments, len(start)):
-        seen = blocks[span].any((1, 2))[:, None, None]
-        own = blocks[span] + np.diag(precision) * np.where(seen, 1, 1e-3)
-        system, x = Banded(blocks=own, first=np.zeros(6), second=second), start[span]
-        right = -(pull[span] + np.where(seen[:, 0], 1, 1e-3) * x * precision + system.stiffness(x))
-        out[span] = solveh_banded(system.bands(), right.reshape(-1), lower=True).reshape(x.shape)
-    return out

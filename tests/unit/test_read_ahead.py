@@ -1,10 +1,10 @@
-"""Pictures are read in order, a few ahead, on one other thread."""
+"""Pictures are read in order, a few ahead, on one other thread, and worked on side by side on others."""
 
 import threading
 
 import pytest
 
-from avatar.face.ahead import read_ahead
+from avatar.face.ahead import read_ahead, side_by_side
 
 
 def test_all_come_in_order_with_their_index():
@@ -54,3 +54,19 @@ def test_leaving_early_ends_the_thread():
     next(pictures)
     pictures.close()
     assert threading.active_count() == before
+
+
+def test_work_goes_side_by_side_and_comes_in_order():
+    both = threading.Barrier(2)
+
+    def work(item: int) -> int:
+        both.wait(5)
+        return item
+
+    assert list(side_by_side(work, [3, 1, 2, 5])) == [3, 1, 2, 5]
+
+
+def test_of_what_is_worked_on_only_a_few_are_taken_ahead():
+    taken: list[int] = []
+    for done, _ in enumerate(side_by_side(lambda item: item, (taken.append(i) for i in range(100)))):
+        assert len(taken) <= done + 5
