@@ -15,8 +15,8 @@ from avatar.viewer.view import Look, Pose, Viewpoint
 
 SHARE = 0.02
 """Of the training's time that copying and drawing may take (the bar is 0.05, and who draws also disturbs)."""
-_SAVED = 4.0
-"""Seconds of drawing that may be saved up while nobody asks: half a minute of dragging."""
+_SAVED = 0.5
+"""Seconds of drawing that may be saved up while nobody asks: three seconds of dragging without a pause."""
 _AROUND = 0.004
 """Processor seconds that a picture costs besides drawing it (asking, encoding, sending; measured)."""
 _ALIVE = 6.0
