@@ -10,6 +10,7 @@ from typing import Any
 _PARTS = {
     "mediapipe": ("preprocess", "finding faces in your video (build, preprocess, evaluate)"),
     "pocketsphinx": ("preprocess", "lips from sound (drive --audio)"),
+    "silero-vad": ("preprocess", "telling a voice from music and noise (drive --audio)"),
     "flip-evaluator": ("preprocess", "the FLIP column of the report"),
     "espeakng-loader": ("demo", "the demo's voice"),
     "aiohttp": ("viewer", "the viewer in the browser (view)"),

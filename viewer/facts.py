@@ -59,7 +59,7 @@ def hello(avatar: AvatarModel, workspace: Workspace | None, name: str) -> str:
         "takes": sorted(desk.KINDS),
         "longest": {"sound": LONGEST, "text": LONGEST_TEXT, "recording": LONGEST_RECORDING},
         "reads": importlib.util.find_spec("espeakng_loader") is not None,
-        "hears": importlib.util.find_spec("pocketsphinx") is not None,
+        "hears": all(importlib.util.find_spec(name) for name in ("pocketsphinx", "silero_vad")),
         "follows": importlib.util.find_spec("mediapipe") is not None,
         "source": workspace is not None,
     }

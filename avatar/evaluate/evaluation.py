@@ -107,7 +107,7 @@ def _key(workspace: Workspace, config: EvaluateConfig, truth: Path | None) -> st
         "split": workspace.json("split.json"),
         "files": {name: sha256(workspace.path(f"avatar/{name}")) for name in FILES},
         "truth": truth and [sha256(truth / name) for name in TRUTH_FILES],
-        "packages": [find_spec(name) is not None for name in ("mediapipe", "flip_evaluator", "pocketsphinx")],
+        "packages": [find_spec(n) is not None for n in ("mediapipe", "flip_evaluator", "pocketsphinx", "silero_vad")],
     }
     return hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()
 

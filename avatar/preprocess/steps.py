@@ -81,6 +81,7 @@ class Steps:
                 run=self.audio,
                 inputs=(SOURCE, "landmarks.safetensors"),
                 outputs=("audio_source.wav", "audio.wav", PHONES),
+                version=2,
             ),
             Stage(
                 name="split",

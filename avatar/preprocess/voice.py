@@ -64,8 +64,10 @@ def learn_voice(run: Run) -> Mapping[str, Any]:
     run.progress(0, 1, "steps")
     if audio is None or is_silent(audio):
         return {"style": "average speaker"}
-    if importlib.util.find_spec("pocketsphinx") is None:
-        run.notice("lips move like an average speaker's: pocketsphinx is missing; run pip install 'avatar[preprocess]'")
+    missing = [name for name in ("pocketsphinx", "silero_vad") if importlib.util.find_spec(name) is None]
+    if missing:
+        lacking = f"{' and '.join(missing)} missing; run pip install 'avatar[preprocess]'"
+        run.notice(f"lips move like an average speaker's: {lacking}")
         return {"style": "average speaker"}
     track = load_track(workspace.path("track.safetensors"))
     end = max(train) + 1

@@ -9,9 +9,9 @@ from scipy.ndimage import gaussian_filter1d
 from scipy.spatial.transform import Rotation
 
 from avatar.core import AudioTrack, MotionSequence
-from avatar.speech.features import speech_samples, voice_activity
+from avatar.speech.features import speech_samples
 from avatar.speech.phones import Phone, listen
-from avatar.speech.rule_motion import RuleMotion
+from avatar.speech.rule_motion import RuleMotion, speech_activity
 from avatar.speech.style import SpeechStyle
 from avatar.speech.visemes import ARKIT_INDEX, LIP_GAP_MM, LIP_WIDTH_MM
 
@@ -54,11 +54,12 @@ def fit_style(
     count = len(motion)
     seen = np.ones(count, bool) if confidence is None else np.asarray(confidence) > 0
     expression = motion.expression.numpy().astype(np.float64)
-    active = _speaking(audio, count, motion.fps)
-    rest = _rest(expression, seen, active, motion.fps)
     sound = audio.between(0.0, count / motion.fps)
+    hearings = hear(sound)
+    active = _speaking(sound, hearings, count, motion.fps)
+    rest = _rest(expression, seen, active, motion.fps)
     person = _Film(expression=expression, rest=rest, use=seen & active, fps=motion.fps)
-    opening_gain, width_gain, spread = _lip_gains(person, sound, hear(sound))
+    opening_gain, width_gain, spread = _lip_gains(person, sound, hearings)
     if person.use.sum() >= LEAST_SECONDS * motion.fps:
         rest = np.where(_CORNERS, np.clip(np.median(expression[person.use], axis=0) - spread, 0.0, 1.0), rest)
     blink_hz, blink_depth = _blinks(expression, seen, motion.fps)
@@ -74,8 +75,8 @@ def fit_style(
     )
 
 
-def _speaking(audio: AudioTrack, count: int, fps: float) -> Bool[np.ndarray, "t"]:
-    active = voice_activity(speech_samples(audio.between(0.0, count / fps)))
+def _speaking(sound: AudioTrack, hearings: Sequence[Sequence[Phone]], count: int, fps: float) -> Bool[np.ndarray, "t"]:
+    active = speech_activity(speech_samples(sound), hearings)
     at = np.minimum((np.arange(count) / fps * 100).astype(int), len(active) - 1)
     return active[at]
 

@@ -4,12 +4,14 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 import numpy as np
+from jaxtyping import Float
 
 from avatar.core import AudioTrack, MotionSequence
+from avatar.speech import vad
 from avatar.speech.base import AbstractSpeechMotion
-from avatar.speech.features import speech_samples
+from avatar.speech.features import speech_samples, voice_activity
 from avatar.speech.life import LifeStream
-from avatar.speech.performance import enlivened
+from avatar.speech.performance import Prosody, enlivened
 from avatar.speech.rule_motion import RuleMotion, prosody
 from avatar.speech.style import SpeechStyle, lips_only
 
@@ -36,9 +38,15 @@ def converse(
         mine, other = mine.between(0.0, seconds), other.between(0.0, seconds)
     still = model(lips_only(style))(mine, fps, seed)
     times = np.arange(len(still)) / fps
-    heard = None if other is None else prosody(speech_samples(other), times)
-    life = LifeStream(style, fps, seed).push(prosody(speech_samples(mine), times), heard)
+    heard = None if other is None else _prosody(other, times)
+    life = LifeStream(style, fps, seed).push(_prosody(mine, times), heard)
     return enlivened(still, life)
+
+
+def _prosody(voice: AudioTrack, times: Float[np.ndarray, "t"]) -> Prosody:
+    samples = speech_samples(voice)
+    active = vad.speaking if vad.is_installed() else voice_activity  # a text is said, and listened to, without it too
+    return prosody(samples, times, active(samples))
 
 
 def together(mine: AudioTrack, other: AudioTrack) -> AudioTrack:

@@ -17,6 +17,8 @@ WINDOW = 400
 """Samples seen by one feature frame (25 ms), centred on it."""
 SILENCE_DB = -85.0
 """Nothing quieter than this (re full scale) counts as sound, whatever the gain of the recording."""
+NOISY = 20.0
+"""dB from the noise to the speaker's level up to which loudness tells little of who speaks when."""
 BLOCK = 4096
 """Feature frames computed at once: memory does not grow with the length of the sound by more than its features."""
 
@@ -74,14 +76,25 @@ def voice_activity(samples: Float[np.ndarray, "s"]) -> Bool[np.ndarray, "n"]:
     speaker's level a high percentile; both follow the recording, so a gain or steady noise changes nothing. Two
     thresholds (hysteresis) and a minimum length keep syllables together and drop clicks.
     """
-    level = gaussian_filter1d(loudness(samples), 2.0, mode="nearest")
-    floor = _noise_floor(level)
-    speech = percentile_filter(maximum_filter1d(level, 21, mode="nearest"), 80, 801, mode="nearest")
+    level, floor, speech = levels(samples)
     span = speech - floor
     on = np.maximum(floor + np.maximum(9.0, 0.35 * span), speech - 22.0)
     off = np.maximum(floor + np.maximum(6.0, 0.22 * span), speech - 30.0)
     active = _hysteresis(level > on, level > off)
     return _without_short(_without_short(active, 15, value=False), 6, value=True)
+
+
+def levels(samples: Float[np.ndarray, "s"]) -> tuple[Float[np.ndarray, "n"], ...]:
+    """Smoothed loudness, the noise's and the speaker's level around each moment, every 10 ms, dB re full scale."""
+    level = gaussian_filter1d(loudness(samples), 2.0, mode="nearest")
+    speech = percentile_filter(maximum_filter1d(level, 21, mode="nearest"), 80, 801, mode="nearest")
+    return level, _noise_floor(level), speech
+
+
+def noisy(samples: Float[np.ndarray, "s"]) -> Bool[np.ndarray, "n"]:
+    """Where the noise is so loud that `voice_activity` knows little, every 10 ms."""
+    _, floor, speech = levels(samples)
+    return (speech - floor < NOISY) & (speech > SILENCE_DB + NOISY)
 
 
 def activity_gate(active: Bool[np.ndarray, "n"], lead: float, tail: float) -> Float[np.ndarray, "n"]:

@@ -18,7 +18,7 @@ from avatar.errors import InputError
 from avatar.speech.acoustics import acoustic_tables
 from avatar.speech.articulation import BREATH_BEFORE, agreed, contact_gate, expected
 from avatar.speech.base import AbstractSpeechMotion, frame_count
-from avatar.speech.features import RATE, activity_gate, speech_samples
+from avatar.speech.features import RATE, activity_gate, speech_samples, voice_activity
 from avatar.speech.lip_net import CURVES, FRAME_HZ, GATES, LipNet
 from avatar.speech.lip_stream import LipStream
 from avatar.speech.performance import Lips, perform
@@ -118,7 +118,8 @@ class LearnedMotion(AbstractSpeechMotion):
         if not fps > 0:
             raise InputError(f"frame rate {fps} must be positive; give for example 25")
         times = np.arange(frame_count(audio, fps)) / fps
-        heard, voice = self.hear(audio), prosody(speech_samples(audio), times)
+        heard, samples = self.hear(audio), speech_samples(audio)
+        voice = prosody(samples, times, voice_activity(samples))
         voice = replace(voice, gate=voice.gate * voice_gate(times, heard.hearings))
         return perform(lips_at(times, heard), voice, self.style, fps, seed)
 

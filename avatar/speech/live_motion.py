@@ -10,10 +10,12 @@ from jaxtyping import Float
 from avatar.core import MotionSequence
 from avatar.speech.acoustics import acoustic_tables
 from avatar.speech.articulation import AGREEMENT, ANTICIPATION, CARRY_OVER, RAMP, SHARP, SLOW, drawn_apart
+from avatar.speech.features import HOP, RATE
 from avatar.speech.hearing import ACTIVITY, LOOK_AHEAD, PHONE, FeatureStream
 from avatar.speech.performance import Lips, Prosody, perform
 from avatar.speech.phones import LEAD
 from avatar.speech.style import SpeechStyle
+from avatar.speech.vad import CHUNK, SURE, VoiceDetector
 from avatar.speech.visemes import ARTICULATORS, BREATH, CLOSURES, CONTACTS, DIPHTHONGS, VISEMES
 
 AHEAD, BEHIND = 5, 20
@@ -22,6 +24,8 @@ DELAY = LOOK_AHEAD + AHEAD / 100
 """Seconds of sound after a moment that its lips depend on (153 ms)."""
 VOICE = 0.5
 """Activity from which the mouth is wholly free to move."""
+_RECENT = 22
+"""Pieces of 32 ms (0.7 s), in one of which a voice was heard if what is loud now is one."""
 
 
 class LiveMotion:
@@ -31,11 +35,11 @@ class LiveMotion:
         """Args: `style` may be exchanged at any time.
 
         Raises:
-            InputError: if pocketsphinx is not installed.
+            InputError: if pocketsphinx or silero-vad is not installed.
         """
         self.style = style
         self._fps, self._seed, self._told = fps, seed, 0
-        self._features = FeatureStream()
+        self._features, self._voices = FeatureStream(), _Voices()
         self._targets, self._strengths = _weighted_targets()
         names = acoustic_tables().phones
         self._shuts = np.array([name in CLOSURES for name in names])
@@ -47,7 +51,11 @@ class LiveMotion:
 
     def push(self, samples: Float[np.ndarray, "s"]) -> MotionSequence | None:
         """Frames that can be told now; `samples` are the next ones."""
-        self._rows = np.concatenate([self._rows, self._features.push(samples)])
+        self._voices.push(samples)
+        rows = self._features.push(samples)
+        first = self._dropped + len(self._rows)
+        rows[:, ACTIVITY] *= [self._voices.near(first + i) for i in range(len(rows))]
+        self._rows = np.concatenate([self._rows, rows])
         last = self._dropped + len(self._rows) - 1 - AHEAD
         count = int(last / 100 * self._fps + 1e-6) + 1 - self._told if last >= 0 else 0
         if count <= 0:
@@ -81,6 +89,27 @@ class LiveMotion:
         )
         gate = min(float(rows[BEHIND:, ACTIVITY].mean()) / VOICE, 1.0)
         return curves.astype(np.float32), float(shut), float(bite), gate
+
+
+class _Voices:
+    """Whether a voice is near each row of features: by as much sound as the row itself knows."""
+
+    def __init__(self) -> None:
+        self._detector, self._heard, self._gone, self._last = VoiceDetector(), np.zeros(0, bool), 0, 0.0
+
+    def push(self, samples: Float[np.ndarray, "s"]) -> None:
+        """Hear the next samples; of what was before, only as much is kept as rows that have yet to come need."""
+        chances = self._detector.push(samples)
+        before = np.concatenate([[self._last], chances])[:-1]
+        self._last = float(chances[-1]) if len(chances) else self._last
+        self._heard = np.concatenate([self._heard, np.minimum(chances, before) > SURE])  # clicks are shorter
+
+    def near(self, row: int) -> bool:
+        """Of rows in order."""
+        known = (row * HOP + round(LOOK_AHEAD * RATE)) // CHUNK
+        gone = max(known - _RECENT - self._gone, 0)
+        self._heard, self._gone = self._heard[gone:], self._gone + gone
+        return bool(self._heard[: max(known - self._gone, 0)].any())
 
 
 def _weighted_targets() -> tuple[Float[np.ndarray, "p a"], Float[np.ndarray, "p a"]]:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Bool
 from scipy.ndimage import maximum_filter1d
 
 from avatar.core import AudioTrack
@@ -18,7 +19,8 @@ from avatar.speech.acoustics import (
     with_slopes,
 )
 from avatar.speech.chain import courses
-from avatar.speech.features import loudness, speech_samples, voice_activity
+from avatar.speech.features import loudness, speech_samples
+from avatar.speech.vad import speaking
 
 SILENCE = "SIL"
 CHUNK = 20.0
@@ -59,12 +61,13 @@ def listen(audio: AudioTrack) -> list[list[Phone]]:
     sound is reported, which is mostly right in what the lips do. The same sound is always heard alike.
 
     Raises:
-        InputError: if pocketsphinx is not installed.
+        InputError: if pocketsphinx or silero-vad is not installed.
     """
     samples = speech_samples(audio)
     if not len(samples):
         return [[] for _ in range(HEARINGS)]
-    active = voice_activity(samples)
+    acoustic_tables()  # what is missing is said of every sound, a still one too
+    active = speaking(samples)
     heard: list[list[Phone]] = [[] for _ in range(HEARINGS)]
     for first, last in _pieces(loudness(samples)):
         for i, phones in enumerate(_hear_piece(samples, active, first, last)):
@@ -117,6 +120,16 @@ def _likelihoods(power: np.ndarray, active: np.ndarray, warp: float) -> np.ndarr
 def _symbol(word: str) -> str:
     # Noise, breath and unknown sounds (+NSN+, +SPN+, <sil>) do not move the lips.
     return word if word.isalpha() and word.isupper() else SILENCE
+
+
+def spoken(hearings: Sequence[Sequence[Phone]], count: int) -> Bool[np.ndarray, "n"]:
+    """Where most hearings have a phone, every 10 ms."""
+    votes = np.zeros(count + 1)
+    for phone in (phone for phones in hearings for phone in phones if phone.symbol != SILENCE):
+        first, last = (min(round(second * 100), count) for second in (phone.start, phone.end))
+        votes[first] += 1
+        votes[last] -= 1
+    return np.cumsum(votes)[:-1] > 0.5 * len(hearings)
 
 
 def contiguous(phones: Sequence[Phone], seconds: float) -> list[Phone]:

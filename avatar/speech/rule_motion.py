@@ -3,16 +3,16 @@
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from jaxtyping import Float
-from scipy.ndimage import gaussian_filter1d
+from jaxtyping import Bool, Float
+from scipy.ndimage import gaussian_filter1d, maximum_filter1d
 
 from avatar.core import AudioTrack, MotionSequence
 from avatar.errors import InputError
 from avatar.speech.articulation import BREATH_AFTER, BREATH_BEFORE, agreed, contact_gate, expected
 from avatar.speech.base import AbstractSpeechMotion, frame_count
-from avatar.speech.features import activity_gate, loudness, speech_samples, voice_activity
+from avatar.speech.features import activity_gate, loudness, noisy, speech_samples, voice_activity
 from avatar.speech.performance import Lips, Prosody, perform
-from avatar.speech.phones import Phone, listen
+from avatar.speech.phones import Phone, listen, spoken
 from avatar.speech.style import SpeechStyle
 from avatar.speech.visemes import CLOSURES, CONTACTS, JAW, PART
 
@@ -20,10 +20,13 @@ EFFORT_RANGE = (0.75, 1.25)
 """Limits of the factor by which a loud or faint syllable opens the mouth more or less."""
 
 
-def prosody(samples: Float[np.ndarray, "s"], times: Float[np.ndarray, "t"]) -> Prosody:
-    """Voice activity and emphasis of 16 kHz sound at `times` (seconds)."""
+_NEAR = 70
+"""Hundredths of a second around a phone in which sound may be its own."""
+
+
+def prosody(samples: Float[np.ndarray, "s"], times: Float[np.ndarray, "t"], active: Bool[np.ndarray, "n"]) -> Prosody:
+    """Voice activity and emphasis of 16 kHz sound at `times` (seconds); `active` is where somebody speaks (100 Hz)."""
     level = gaussian_filter1d(loudness(samples), 6.0, mode="nearest")
-    active = voice_activity(samples)
     weight = gaussian_filter1d(active.astype(np.float64), 150.0, mode="constant") + 1e-6
     mean = gaussian_filter1d(np.where(active, level, 0.0), 150.0, mode="constant") / weight
     square = gaussian_filter1d(np.where(active, (level - mean) ** 2, 0.0), 150.0, mode="constant") / weight
@@ -54,8 +57,16 @@ class RuleMotion(AbstractSpeechMotion):
         if not fps > 0:
             raise InputError(f"frame rate {fps} must be positive; give for example 25")
         times = np.arange(frame_count(audio, fps)) / fps
-        heard = prosody(speech_samples(audio), times)
-        return perform(_lips(self.hear(audio), times, heard), heard, self.style, fps, seed)
+        samples, hearings = speech_samples(audio), self.hear(audio)
+        heard = prosody(samples, times, speech_activity(samples, hearings))
+        return perform(_lips(hearings, times, heard), heard, self.style, fps, seed)
+
+
+def speech_activity(samples: Float[np.ndarray, "s"], hearings: Sequence[Sequence[Phone]]) -> Bool[np.ndarray, "n"]:
+    """Where somebody speaks, every 10 ms: what is loud near phones, and the phones themselves where noise is loud."""
+    active = voice_activity(samples)
+    phones = spoken(hearings, len(active))
+    return (active & maximum_filter1d(phones, 2 * _NEAR + 1)) | (phones & noisy(samples))
 
 
 def _lips(hearings: Sequence[Sequence[Phone]], times: Float[np.ndarray, "t"], heard: Prosody) -> Lips:

@@ -107,7 +107,8 @@ def rounded(values: Iterable[Any]) -> list[float]:
 
 def heard(audio: AudioTrack) -> Prosody:
     times = np.arange(round(audio.seconds * FPS)) / FPS
-    return prosody(speech_samples(audio), times)
+    samples = speech_samples(audio)
+    return prosody(samples, times, speaking(samples))
 
 
 def compared(folders: Sequence[Path]) -> Row:

@@ -16,6 +16,7 @@ from avatar.face.gaze import LOOK_INDEX, look_actions
 from avatar.media import write_audio
 from avatar.models.avatar_model import AvatarModel
 from avatar.speech.emotion import Feeling
+from avatar.speech.features import speech_samples
 from avatar.speech.phones import Phone
 from avatar.speech.style import Direction
 from avatar.speech.visemes import LIP_GAP_MM
@@ -31,6 +32,17 @@ def avatar():
 def sound(*parts: float) -> AudioTrack:
     """Seconds of voice and of silence in turn, voice first."""
     pieces = [buzz(s) if i % 2 == 0 else np.zeros(round(16_000 * s), np.float32) for i, s in enumerate(parts)]
+    return AudioTrack(samples=np.concatenate(pieces), rate=16_000)
+
+
+def talked(*parts: float) -> AudioTrack:
+    """As `sound`, by a voice that is one."""
+    pytest.importorskip("espeakng_loader", reason="a voice is needed")
+    from avatar.speech.voices import EspeakVoice
+
+    voice = speech_samples(EspeakVoice().say("My mother bought a big umbrella before the movie.", "en").audio)
+    count = [round(16_000 * seconds) for seconds in parts]
+    pieces = [np.resize(voice, n) if i % 2 == 0 else np.zeros(n, np.float32) for i, n in enumerate(count)]
     return AudioTrack(samples=np.concatenate(pieces), rate=16_000)
 
 
@@ -56,7 +68,7 @@ def test_a_feeling_is_shown_beyond_what_the_film_has_shown(avatar):
 
 
 def test_listening_keeps_the_lips_closed_and_answers(avatar):
-    mine, other = sound(0.01, 60.0), sound(*([4.0, 1.5] * 10))
+    mine, other = sound(0.01, 60.0), talked(*([4.0, 1.5] * 10))
     listening = from_voice(mine, avatar, other=other, phones=[Phone("SIL", 0.0, 60.0)])
     alone = from_voice(mine, avatar, phones=[Phone("SIL", 0.0, 60.0)])
     gap = (listening.expression - avatar.meta.rest.expression) @ torch.from_numpy(LIP_GAP_MM)

@@ -13,7 +13,16 @@ from avatar.speech.live_motion import DELAY, LiveMotion
 from avatar.speech.rule_motion import RuleMotion
 from avatar.speech.style import SpeechStyle
 from avatar.speech.visemes import LIP_GAP_MM
-from tests.unit.test_speech_hearing import voice
+from tests.unit.test_speech_vad import chords
+
+
+@pytest.fixture(scope="module")
+def spoken() -> np.ndarray:
+    """A sentence by a voice, 16 kHz."""
+    pytest.importorskip("espeakng_loader", reason="a voice is needed")
+    from avatar.speech.voices import EspeakVoice
+
+    return speech_samples(EspeakVoice().say("My mother bought a big umbrella before the movie.", "en").audio)
 
 
 def expression(samples: np.ndarray, size: int = 640, fps: float = 25.0) -> torch.Tensor:
@@ -23,14 +32,14 @@ def expression(samples: np.ndarray, size: int = 640, fps: float = 25.0) -> torch
 
 
 @pytest.mark.parametrize("size", [160, 1777, 10**6])
-def test_the_size_of_the_pieces_changes_nothing(size) -> None:
-    samples = voice(1.2)
+def test_the_size_of_the_pieces_changes_nothing(size, spoken) -> None:
+    samples = spoken[: round(1.2 * RATE)]
     torch.testing.assert_close(expression(samples, size), expression(samples), atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("fps", [23.976, 30.0])
-def test_frames_come_as_soon_as_their_delay_was_heard_and_depend_on_nothing_later(fps) -> None:
-    samples, moment = voice(1.5), 0.8
+def test_frames_come_as_soon_as_their_delay_was_heard_and_depend_on_nothing_later(fps, spoken) -> None:
+    samples, moment = spoken[: round(1.5 * RATE)], 0.8
     other = samples.copy()
     other[round((moment + DELAY) * RATE) + 1 :] = 0.0
     a, b = expression(samples, fps=fps), expression(other, fps=fps)
@@ -40,12 +49,8 @@ def test_frames_come_as_soon_as_their_delay_was_heard_and_depend_on_nothing_late
     assert (a[last + 1 :] - b[last + 1 :]).abs().max() > 1e-3
 
 
-def test_a_voice_moves_the_lips_as_the_rules_that_hear_all_of_it_and_silence_does_not() -> None:
-    pytest.importorskip("espeakng_loader", reason="a voice is needed")
-    from avatar.speech.voices import EspeakVoice
-
-    spoken = EspeakVoice().say("My mother bought a big umbrella before the movie.", "en")
-    samples = np.concatenate([speech_samples(spoken.audio), np.zeros(RATE, np.float32)])
+def test_a_voice_moves_the_lips_as_the_rules_that_hear_all_of_it_and_silence_does_not(spoken) -> None:
+    samples = np.concatenate([spoken, np.zeros(RATE, np.float32)])
     live = expression(samples).numpy() @ LIP_GAP_MM
     whole = RuleMotion()(AudioTrack(samples=samples, rate=RATE), 25.0)
     rule = (whole.expression.numpy() @ LIP_GAP_MM)[: len(live)]
@@ -53,6 +58,13 @@ def test_a_voice_moves_the_lips_as_the_rules_that_hear_all_of_it_and_silence_doe
     assert 0.6 < live.std() / rule.std() < 1.6
     assert np.abs(live[-12:]).max() < 0.5
     assert np.abs(expression(0.0005 * np.random.default_rng(0).normal(size=RATE).astype(np.float32))[-1, 17]) < 0.02
+
+
+def test_music_does_not_move_the_lips_and_a_voice_after_it_does(spoken) -> None:
+    live = expression(np.concatenate([chords(3.0), spoken])) @ torch.from_numpy(LIP_GAP_MM).float()
+    assert live[: round(2.9 * 25)].abs().max() < 0.3
+    alone = expression(spoken) @ torch.from_numpy(LIP_GAP_MM).float()
+    assert live[round(3.3 * 25) :].max() > 0.8 * alone.max()
 
 
 def test_a_stream_of_sound_at_another_rate_is_the_sound() -> None:

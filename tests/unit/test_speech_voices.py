@@ -56,7 +56,7 @@ def test_unknown_language_and_empty_text_are_refused():
 
 
 def test_missing_packages_are_named(monkeypatch):
-    from avatar.speech import acoustics, voices
+    from avatar.speech import acoustics, vad, voices
 
     monkeypatch.setitem(sys.modules, "espeakng_loader", None)
     monkeypatch.setitem(sys.modules, "pocketsphinx", None)
@@ -68,9 +68,15 @@ def test_missing_packages_are_named(monkeypatch):
             EspeakVoice().say("hello")
         with pytest.raises(InputError, match=r"avatar\[preprocess\]"):
             listen(AudioTrack(samples=noise.astype(np.float32), rate=16_000))
+        monkeypatch.undo()
+        monkeypatch.setitem(sys.modules, "onnxruntime", None)
+        vad._session.cache_clear()
+        with pytest.raises(InputError, match=r"silero-vad.*avatar\[preprocess\]"):
+            listen(AudioTrack(samples=noise.astype(np.float32), rate=16_000))
     finally:
         voices._engine.cache_clear()
         acoustics.acoustic_tables.cache_clear()
+        vad._session.cache_clear()
 
 
 def test_signs_of_ipa_have_the_nearest_lips():
