@@ -42,7 +42,7 @@ REACH = 0.6
 """Seconds beyond which a phone has no influence."""
 SHORT_SILENCE = 0.12
 """Seconds: a shorter gap is the hold of a stop rather than a pause, the lips hardly follow it."""
-BREATH_BEFORE, BREATH_AFTER = 0.25, 0.20
+BREATH_BEFORE, BREATH_AFTER = 0.25, 0.12
 """Seconds around speech in which the lips stay a little apart, to breathe in and to settle; then silence shuts them."""
 RAMP = 0.050
 """Seconds in which lips come together or part at a closure."""

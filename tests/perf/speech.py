@@ -157,9 +157,10 @@ def score_quiet(model: AbstractSpeechMotion) -> dict[str, float]:
 def shut_after_voice(path: Path, model: Callable[[AudioTrack], Curves]) -> float:
     """Milliseconds from the end of a voice until the lips stay within 5 % of `RANGE_MM`."""
     audio = read_audio(path)
+    audio = audio.between(0.0, audio.seconds + 2.0)  # a faint end counts where silence follows it
     active = voice_activity(speech_samples(audio))
     end = (np.flatnonzero(active)[-1] + 1) / 100
-    opening = model(audio.between(0.0, end + 2.0))["opening"]
+    opening = model(audio)["opening"]
     open_still = np.flatnonzero(opening > 0.05 * RANGE_MM)
     return round(1000 * max((open_still[-1] + 1) / GRID_HZ - end, 0.0)) if len(open_still) else 0.0
 
