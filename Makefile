@@ -26,8 +26,10 @@ $(READY): $(VENV)/.packages setup.py $(NATIVE)
 demo: $(READY)
 	$(BIN)/avatar demo --out demo
 
+# Two at a time, each with one thread; the viewer's page last and alone, as its tests compare clocks.
 test: $(READY)
-	$(BIN)/python -m pytest -rs
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -rs -n 2 --dist loadfile --ignore tests/e2e/test_viewer_page.py
+	$(BIN)/python -m pytest -rs tests/e2e/test_viewer_page.py
 
 check: $(READY)
 	$(BIN)/ruff check .
