@@ -103,8 +103,11 @@ def _pause(start: float, end: float) -> Iterator[tuple[Viseme, float, float]]:
 def expected(hearings: Sequence[Sequence[Phone]], times: Float[np.ndarray, "t"]) -> Float[np.ndarray, "t a"]:
     """The mean of `articulate` over several hearings.
 
-    It is blurred by what they differ in, and flat: openings are blended over a shorter reach and drawn apart again.
+    It is blurred by what they differ in, and flat: openings are blended over a shorter reach and drawn apart again. One
+    hearing alone is known, as of a text, and neither blurred nor flat.
     """
+    if len(hearings) == 1:
+        return articulate(hearings[0], times)
     return drawn_apart(np.mean([articulate(phones, times, SHARP) for phones in hearings], axis=0))
 
 
