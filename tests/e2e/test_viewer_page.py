@@ -78,6 +78,8 @@ def screenshot(page, folder):
     place.mkdir(parents=True, exist_ok=True)
 
     def write(step: str) -> None:
+        if kept:
+            page.set_viewport_size({"width": 1280, "height": 800})
         page.screenshot(path=place / f"{step}.png")
         if kept:
             page.set_viewport_size({"width": 390, "height": 844})
