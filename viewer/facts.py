@@ -7,6 +7,7 @@ from avatar.drive.sources import speech_style
 from avatar.face.arkit import MIRROR, NAMES
 from avatar.media import Workspace
 from avatar.models.avatar_model import AvatarModel
+from avatar.speech import vad
 from avatar.speech.emotion import EMOTIONS
 from avatar.viewer import desk
 from avatar.viewer.performance import LONGEST, LONGEST_RECORDING, STYLES
@@ -59,7 +60,7 @@ def hello(avatar: AvatarModel, workspace: Workspace | None, name: str) -> str:
         "takes": sorted(desk.KINDS),
         "longest": {"sound": LONGEST, "text": LONGEST_TEXT, "recording": LONGEST_RECORDING},
         "reads": importlib.util.find_spec("espeakng_loader") is not None,
-        "hears": all(importlib.util.find_spec(name) for name in ("pocketsphinx", "silero_vad")),
+        "hears": importlib.util.find_spec("pocketsphinx") is not None and vad.is_installed(),
         "follows": importlib.util.find_spec("mediapipe") is not None,
         "source": workspace is not None,
     }

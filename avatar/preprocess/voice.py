@@ -10,6 +10,7 @@ from avatar.face.track_io import load_track
 from avatar.media import Workspace, is_silent
 from avatar.preprocess.stage import Run
 from avatar.preprocess.tools import Sync
+from avatar.speech import vad
 from avatar.speech.adapt import fit_style
 from avatar.speech.phones import Phone, contiguous, listen
 
@@ -64,7 +65,7 @@ def learn_voice(run: Run) -> Mapping[str, Any]:
     run.progress(0, 1, "steps")
     if audio is None or is_silent(audio):
         return {"style": "average speaker"}
-    missing = [name for name in ("pocketsphinx", "silero_vad") if importlib.util.find_spec(name) is None]
+    missing = [name for name in ("pocketsphinx", *vad.PACKAGES) if importlib.util.find_spec(name) is None]
     if missing:
         lacking = f"{' and '.join(missing)} missing; run pip install 'avatar[preprocess]'"
         run.notice(f"lips move like an average speaker's: {lacking}")

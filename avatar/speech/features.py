@@ -17,8 +17,9 @@ WINDOW = 400
 """Samples seen by one feature frame (25 ms), centred on it."""
 SILENCE_DB = -85.0
 """Nothing quieter than this (re full scale) counts as sound, whatever the gain of the recording."""
-NOISY = 20.0
-"""dB from the noise to the speaker's level up to which loudness tells little of who speaks when."""
+_NOISY, _NEAR = 20.0, 70
+"""dB from the noise to the speaker's level up to which loudness tells little of who speaks when; hundredths of a second
+about a voice in which sound may be its own."""
 BLOCK = 4096
 """Feature frames computed at once: memory does not grow with the length of the sound by more than its features."""
 
@@ -76,25 +77,20 @@ def voice_activity(samples: Float[np.ndarray, "s"]) -> Bool[np.ndarray, "n"]:
     speaker's level a high percentile; both follow the recording, so a gain or steady noise changes nothing. Two
     thresholds (hysteresis) and a minimum length keep syllables together and drop clicks.
     """
-    level, floor, speech = levels(samples)
-    span = speech - floor
-    on = np.maximum(floor + np.maximum(9.0, 0.35 * span), speech - 22.0)
-    off = np.maximum(floor + np.maximum(6.0, 0.22 * span), speech - 30.0)
-    active = _hysteresis(level > on, level > off)
-    return _without_short(_without_short(active, 15, value=False), 6, value=True)
+    return _active(*_levels(samples))
 
 
-def levels(samples: Float[np.ndarray, "s"]) -> tuple[Float[np.ndarray, "n"], ...]:
-    """Smoothed loudness, the noise's and the speaker's level around each moment, every 10 ms, dB re full scale."""
-    level = gaussian_filter1d(loudness(samples), 2.0, mode="nearest")
-    speech = percentile_filter(maximum_filter1d(level, 21, mode="nearest"), 80, 801, mode="nearest")
-    return level, _noise_floor(level), speech
+def activity_near(
+    samples: Float[np.ndarray, "s"], voice: Bool[np.ndarray, "n"], surely: Bool[np.ndarray, "n"]
+) -> Bool[np.ndarray, "n"]:
+    """Where somebody speaks, every 10 ms: what is loud counts as speech where a voice is near.
 
-
-def noisy(samples: Float[np.ndarray, "s"]) -> Bool[np.ndarray, "n"]:
-    """Where the noise is so loud that `voice_activity` knows little, every 10 ms."""
-    _, floor, speech = levels(samples)
-    return (speech - floor < NOISY) & (speech > SILENCE_DB + NOISY)
+    Loudness knows syllables and pauses to a hundredth of a second, whoever hears voices to some tenths. In loud noise,
+    loudness knows less: there `surely`, where a voice is heard without doubt, is speech as well.
+    """
+    level, floor, speech = _levels(samples)
+    noisy = (speech - floor < _NOISY) & (speech > SILENCE_DB + _NOISY)
+    return (_active(level, floor, speech) | (noisy & surely)) & maximum_filter1d(voice, 2 * _NEAR + 1)
 
 
 def activity_gate(active: Bool[np.ndarray, "n"], lead: float, tail: float) -> Float[np.ndarray, "n"]:
@@ -106,6 +102,23 @@ def activity_gate(active: Bool[np.ndarray, "n"], lead: float, tail: float) -> Fl
         wide[min(end + round(tail * 100), len(active))] -= 1
     gate = (np.cumsum(wide)[:-1] > 0).astype(np.float32)
     return np.clip(gaussian_filter1d(gate, 4.0, mode="nearest"), 0.0, 1.0)
+
+
+def _levels(samples: Float[np.ndarray, "s"]) -> tuple[Float[np.ndarray, "n"], ...]:
+    """Smoothed loudness, the noise's and the speaker's level around each moment, every 10 ms, dB re full scale."""
+    level = gaussian_filter1d(loudness(samples), 2.0, mode="nearest")
+    speech = percentile_filter(maximum_filter1d(level, 21, mode="nearest"), 80, 801, mode="nearest")
+    return level, _noise_floor(level), speech
+
+
+def _active(
+    level: Float[np.ndarray, "n"], floor: Float[np.ndarray, "n"], speech: Float[np.ndarray, "n"]
+) -> Bool[np.ndarray, "n"]:
+    span = speech - floor
+    on = np.maximum(floor + np.maximum(9.0, 0.35 * span), speech - 22.0)
+    off = np.maximum(floor + np.maximum(6.0, 0.22 * span), speech - 30.0)
+    active = _hysteresis(level > on, level > off)
+    return _without_short(_without_short(active, 15, value=False), 6, value=True)
 
 
 def _noise_floor(level: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:

@@ -4,13 +4,13 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy.ndimage import gaussian_filter1d, maximum_filter1d
+from scipy.ndimage import gaussian_filter1d
 
 from avatar.core import AudioTrack, MotionSequence
 from avatar.errors import InputError
 from avatar.speech.articulation import BREATH_AFTER, BREATH_BEFORE, agreed, contact_gate, expected
 from avatar.speech.base import AbstractSpeechMotion, frame_count
-from avatar.speech.features import activity_gate, loudness, noisy, speech_samples, voice_activity
+from avatar.speech.features import HOP, activity_gate, activity_near, loudness, speech_samples
 from avatar.speech.performance import Lips, Prosody, perform
 from avatar.speech.phones import Phone, listen, spoken
 from avatar.speech.style import SpeechStyle
@@ -18,10 +18,6 @@ from avatar.speech.visemes import CLOSURES, CONTACTS, JAW, PART
 
 EFFORT_RANGE = (0.75, 1.25)
 """Limits of the factor by which a loud or faint syllable opens the mouth more or less."""
-
-
-_NEAR = 70
-"""Hundredths of a second around a phone in which sound may be its own."""
 
 
 def prosody(samples: Float[np.ndarray, "s"], times: Float[np.ndarray, "t"], active: Bool[np.ndarray, "n"]) -> Prosody:
@@ -64,9 +60,8 @@ class RuleMotion(AbstractSpeechMotion):
 
 def speech_activity(samples: Float[np.ndarray, "s"], hearings: Sequence[Sequence[Phone]]) -> Bool[np.ndarray, "n"]:
     """Where somebody speaks, every 10 ms: what is loud near phones, and the phones themselves where noise is loud."""
-    active = voice_activity(samples)
-    phones = spoken(hearings, len(active))
-    return (active & maximum_filter1d(phones, 2 * _NEAR + 1)) | (phones & noisy(samples))
+    phones = spoken(hearings, max(-(-len(samples) // HOP), 1))
+    return activity_near(samples, phones, phones)
 
 
 def _lips(hearings: Sequence[Sequence[Phone]], times: Float[np.ndarray, "t"], heard: Prosody) -> Lips:

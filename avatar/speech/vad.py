@@ -11,19 +11,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy.ndimage import maximum_filter1d, uniform_filter1d
+from scipy.ndimage import uniform_filter1d
 
 from avatar.errors import InputError
-from avatar.speech.features import HOP, noisy, voice_activity
+from avatar.speech.features import HOP, activity_near
 
 if TYPE_CHECKING:
     import onnxruntime
 
+PACKAGES = ("silero_vad", "onnxruntime")
 CHUNK = 512
 """Samples (16 kHz) that one chance is told for."""
 _CONTEXT, _STATE = 64, (1, 1, 128)
-_SYLLABLE, _NEAR = 25, 70
-"""Hundredths of a second over which chances are averaged, and about a voice in which sound may be its own."""
+_SYLLABLE = 25
+"""Hundredths of a second over which chances are averaged."""
 _CERTAIN = 0.8
 """Chance that is enough by itself."""
 SURE = 0.5
@@ -35,8 +36,10 @@ class VoiceDetector:
     """Push sound, get the chance of a voice in every 32 ms, as soon as they are over."""
 
     def __init__(self) -> None:
-        """Raises:
-        InputError: if silero-vad or onnxruntime is not installed.
+        """Nothing is heard yet.
+
+        Raises:
+            InputError: if silero-vad or onnxruntime is not installed.
         """
         self._session = _session()
         self._state = [np.zeros(_STATE, np.float32), np.zeros(_STATE, np.float32)]
@@ -72,24 +75,18 @@ def voice_chances(samples: Float[np.ndarray, "s"]) -> Float[np.ndarray, "n"]:
 
 def is_installed() -> bool:
     """Whether voices can be told from other sounds here."""
-    return all(importlib.util.find_spec(name) is not None for name in ("silero_vad", "onnxruntime"))
+    return all(importlib.util.find_spec(name) is not None for name in PACKAGES)
 
 
 def speaking(samples: Float[np.ndarray, "s"]) -> Bool[np.ndarray, "n"]:
-    """Where somebody speaks, every 10 ms: loud enough (`voice_activity`), and a voice, not music or noise.
-
-    Loudness knows syllables and pauses to a hundredth of a second, the network knows voices to some tenths: sound
-    counts where a voice is near. In noise, loudness knows less, and the network alone is asked too.
+    """Where somebody speaks, every 10 ms: loud enough, and a voice, not music or noise; see `activity_near`.
 
     Raises:
         InputError: if silero-vad or onnxruntime is not installed.
     """
-    active, doubtful = voice_activity(samples), noisy(samples)
-    if not (active | doubtful).any():
-        return active
     chances = voice_chances(samples)
     voice = uniform_filter1d(chances, _SYLLABLE, mode="nearest") > SURE
-    return (active | (doubtful & (chances > _CERTAIN))) & maximum_filter1d(voice, 2 * _NEAR + 1)
+    return activity_near(samples, voice, chances > _CERTAIN)
 
 
 @lru_cache(maxsize=1)

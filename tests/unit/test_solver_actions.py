@@ -29,6 +29,17 @@ class Scene:
     kernel: ActionKernel
 
 
+def still_head(expression: np.ndarray) -> State:
+    """Seen from the front."""
+    return State(
+        expression=expression,
+        gaze=np.zeros((FRAMES, 4)),
+        rotation=np.tile(np.diag([1.0, -1.0, -1.0]), (FRAMES, 1, 1)),
+        place=np.zeros((FRAMES, 2)),
+        log_scale=np.full(FRAMES, np.log(FOCAL / 0.9)),
+    )
+
+
 @pytest.fixture(scope="module")
 def rig() -> AnnyRig:
     return AnnyRig.load()
@@ -45,13 +56,7 @@ def scene(rig) -> Scene:
     expression = np.zeros((FRAMES, len(NAMES)))
     expression[:, SMILES[0]] = 0.5 - 0.5 * np.cos(np.arange(FRAMES) / 5)
     expression[:, SMILES[1]] = 0.7 * expression[:, SMILES[0]]
-    state = State(
-        expression=expression,
-        gaze=np.zeros((FRAMES, 4)),
-        rotation=np.tile(np.diag([1.0, -1.0, -1.0]), (FRAMES, 1, 1)),
-        place=np.zeros((FRAMES, 2)),
-        log_scale=np.full(FRAMES, np.log(FOCAL / 0.9)),
-    )
+    state = still_head(expression)
     seen = project(replace(model, actions=model.actions + own), state, FOCAL, UNIT)
     observed = Observed(points=seen.uv, weight=np.full(seen.uv.shape[:2], 0.1 / 0.008**2), unit_px=UNIT)
     kernel = ActionKernel(rig, kept)
@@ -97,13 +102,7 @@ def test_what_is_told_of_the_lips_gap_counts(rig):
     own[lower, :, jaw] *= 0.7
     expression = np.zeros((FRAMES, len(NAMES)))
     expression[:, jaw] = 0.25 - 0.25 * np.cos(np.arange(FRAMES) / 5)
-    state = State(
-        expression=expression,
-        gaze=np.zeros((FRAMES, 4)),
-        rotation=np.tile(np.diag([1.0, -1.0, -1.0]), (FRAMES, 1, 1)),
-        place=np.zeros((FRAMES, 2)),
-        log_scale=np.full(FRAMES, np.log(FOCAL / 0.9)),
-    )
+    state = still_head(expression)
     seen = project(replace(model, actions=own), state, FOCAL, UNIT)
     faint = Observed(points=seen.uv, weight=np.full(seen.uv.shape[:2], 0.005 / 0.008**2), unit_px=UNIT)
     told = replace(faint, apart=np.full(FRAMES, 0.1 / 0.004**2))

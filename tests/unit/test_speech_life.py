@@ -60,7 +60,7 @@ def test_nothing_depends_on_what_is_heard_later():
     changed = Prosody(gate=np.where(np.arange(1000) < 750, other.gate, 1 - other.gate), emphasis=other.emphasis)
     a, b = alive(mine, other), alive(mine, changed)
     for field in fields(Life):
-        np.testing.assert_allclose(getattr(a, field.name)[cut], getattr(b, field.name)[cut], atol=1e-12)
+        np.testing.assert_array_equal(getattr(a, field.name)[cut], getattr(b, field.name)[cut])
 
 
 def test_an_hour_goes_on_as_it_began_and_keeps_nothing():
@@ -72,8 +72,8 @@ def test_an_hour_goes_on_as_it_began_and_keeps_nothing():
         deviations.append(life.turn.std(axis=0))
         blinks.append(rate(life))
     first, last = np.array(deviations[:20]).mean(0), np.array(deviations[-20:]).mean(0)
-    np.testing.assert_allclose(last, first, rtol=0.2)
-    assert np.mean(blinks[-20:]) == pytest.approx(np.mean(blinks[:20]), rel=0.2)
+    np.testing.assert_allclose(last, first, rtol=0.1)  # by chance 0.065 for this seed, which every machine draws alike
+    assert np.mean(blinks[-20:]) == pytest.approx(np.mean(blinks[:20]), rel=0.1)
     assert max(kept) < 30
 
 

@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 
-pytest.importorskip("silero_vad", reason="the network comes with silero-vad")
-pytest.importorskip("onnxruntime", reason="the network is run by onnxruntime")
-
 from avatar.core import AudioTrack
 from avatar.speech.features import RATE, speech_samples, voice_activity
 from avatar.speech.phones import listen
 from avatar.speech.rule_motion import RuleMotion
-from avatar.speech.vad import CHUNK, VoiceDetector, speaking, voice_chances
+from avatar.speech.vad import CHUNK, VoiceDetector, is_installed, speaking, voice_chances
 from avatar.speech.visemes import LIP_GAP_MM
+
+if not is_installed():
+    pytest.skip("the network comes with silero-vad and is run by onnxruntime", allow_module_level=True)
 
 
 def chords(seconds: float) -> np.ndarray:
