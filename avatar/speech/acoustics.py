@@ -22,8 +22,6 @@ SPAN = 410
 LOOK_AHEAD = 3
 """Frames of future that slope and curvature need."""
 STREAMS, STATES, CEPSTRA = 3, 3, 13
-SCALE = 0.30
-"""Exponent on the likelihoods: frames are not independent, so they are trusted less than their product says."""
 _FILTERS, _LOW, _HIGH, _LIFTER = 25, 130.0, 6800.0, 22
 _BLOCK = 64
 """Frames looked up at once: their densities stay in the processor's cache."""
@@ -121,13 +119,6 @@ def phone_likelihoods(features: Float[np.ndarray, "n 3 13"], tables: AcousticTab
             mixed = np.log(density @ tables.weights[stream] + 1e-30) + top
             out[first : first + _BLOCK] += mixed.transpose(1, 0, 2)
     return out
-
-
-def phone_posteriors(likelihoods: Float[np.ndarray, "n p 3"], scale: float = SCALE) -> Float[np.ndarray, "n p"]:
-    """Share of each phone when all are equally likely before."""
-    best = likelihoods.max(axis=2) * scale
-    share = np.exp(best - best.max(axis=1, keepdims=True))
-    return (share / share.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
 @lru_cache(maxsize=8)
