@@ -26,7 +26,7 @@ _PART, _NEAR = 1.0, 0.012
 """Deviation of a change in parts of the action's own displacement within about this distance (metres)."""
 _AGREE = 0.6
 """Correlation of left and right."""
-_MODES, _OF_EACH = 500, 12
+_MODES, _OF_EACH = 800, 18
 """Strongest directions of the prior, of all actions together and of each axis of one action."""
 _SAMPLE = 192
 """Frames that are looked at."""

@@ -16,9 +16,9 @@ _BLINK, _BLINK_PAIR = 0.06, 0.3
 _OWN = 0.03
 """Deviation of each action by itself, beside what goes together in natural faces."""
 
-_RARE, _RARITY, _RAREST, _FAINT = 0.08, 0.4, 60.0, 0.3
+_RARE, _RARITY, _RAREST = 0.08, 0.8, 60.0
 """Actions whose mean in natural faces is below the first number are absent from most: they get an exponential prior of
-that mean beside the Gaussian, of which the second part counts, up to the third. The last pulls on all others."""
+that mean beside the Gaussian, of which the second part counts, up to the third."""
 
 _STEP = {"eyeBlink": 0.6, "jaw": 0.12, "mouth": 0.1}
 """Deviation of an action's change from frame to frame at 25 fps; 0.06 for those that are not named."""
@@ -71,7 +71,7 @@ def _usual() -> _Usual:
         index=index,
         mean=mean,
         precision=np.linalg.inv(covariance + _OWN**2 * np.eye(len(index))),
-        linear=_FAINT + _RARITY * np.clip(1 / mean - 1 / _RARE, 0, _RAREST),
+        linear=_RARITY * np.clip(1 / mean - 1 / _RARE, 0, _RAREST),
     )
 
 

@@ -30,6 +30,8 @@ __all__ = ["Footage", "fit", "load_track", "save_track"]
 
 _STAGE = "track"
 _SHARED_FRAMES, _SHARED_ROUNDS = 32, (6, 3, 2, 2)
+_WORTH = 3.0
+"""As many frames of independent errors tell as much of who it is as all of a detector's, whose errors repeat."""
 _SEQUENCE_ROUNDS, _POSE_ROUNDS = (5, 3), 2
 _NOISE_ROUNDS, _NOISE_SOLVE, _LOOSE = 3, (4, 2), 0.05
 """The noise is told by fits in which only this part of the prior counts, or unusual faces would look like noise."""
@@ -158,8 +160,14 @@ class _Tracker:
             self._noise = noise
         observed = self._observe(calibrated.landmarks_px, calibrated)
         part = loosened(prior, _LOOSE**self._noise.independence)
-        few = observed.select(some), of_frames(part, some), guess.select(some)
+        few = self._repeated(observed.select(some)), of_frames(part, some), guess.select(some)
         return observed, part, self._solver.solve(*few, _SHARED_ROUNDS, self._noise.focal_freedom)[0]
+
+    def _repeated(self, few: Observed) -> Observed:
+        """With the weight that the frames have together for who it is: a detector errs alike in all of them."""
+        part = min(_WORTH / len(few.points), 1.0) ** (1 - self._noise.independence)
+        apart = None if few.apart is None else part * few.apart
+        return replace(few, weight=part * few.weight, apart=apart)
 
     def _observe(self, landmarks_px: np.ndarray, found: lids.Calibrated | None = None) -> Observed:
         middle = np.array([self._size[1], self._size[0]]) / 2
