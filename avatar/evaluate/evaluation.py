@@ -36,6 +36,8 @@ STAGE = "evaluate"
 OUTPUTS = ("index.html", "frames.json", "strips.jpg", "report.json")
 _TIMED = 40
 """Frames that are drawn once more to see how fast that is, when nothing runs beside."""
+_LIPS = "both ways"
+"""How the detector looks, as reports by another look do not compare."""
 
 
 def evaluate(
@@ -102,6 +104,7 @@ def _key(workspace: Workspace, config: EvaluateConfig, truth: Path | None) -> st
     depends = {
         "version": avatar.__version__,
         "schema": report.SCHEMA,
+        "lips": _LIPS,
         "config": to_dict(config),
         "stages": {name: data["key"] for name, data in workspace.manifest.stages.items()},
         "split": workspace.json("split.json"),
@@ -170,9 +173,10 @@ def _detector(absent: dict[str, str]) -> Callable[[], AbstractLandmarkDetector] 
             "lips are not measured, because mediapipe is missing; pip install 'avatar[preprocess]' and evaluate again"
         )
         return None
+    from avatar.face.both_ways import BothWaysDetector
     from avatar.face.landmarks import MediapipeDetector
 
-    return lambda: MediapipeDetector(faces=1)
+    return lambda: BothWaysDetector(lambda _: MediapipeDetector(faces=1))
 
 
 def _numbers(subject: Subject, series: Series, drawer: Drawer, absent: Mapping[str, str]) -> dict[str, Any]:

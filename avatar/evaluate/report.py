@@ -28,8 +28,8 @@ DEFINITIONS = {
     "flip": "Mean LDR-FLIP difference at 67 px a degree; 0 is equal.",
     "lmd_px": (
         "Mean distance of 40 lip points found by the detector on drawn and on true frames, both moved to their own "
-        "centre, in px of a picture 512 px high. For ground_truth: the true frame after one more JPEG pass, which "
-        "is what the detector itself is worth."
+        "centre, in px of a picture 512 px high. As for films, it looks at each picture and at its mirror image. For "
+        "ground_truth: the true frame after one more JPEG pass, which is what the detector itself is worth."
     ),
     "lip_gap_r": "Correlation over time of the inner lips' opening on drawn and on true frames.",
     "lip_gap_slope": "How much of the true opening is drawn: slope of the line through both; below 1 is mumbling.",
