@@ -3,9 +3,9 @@
 Targets describe careful but relaxed speech; they come from the articulation of the sounds (place, height, rounding),
 with the strengths of co-articulation ordered as in Cohen and Massaro (1993): labials, labiodentals, rounded and
 hushing sounds impose themselves, velars, alveolars and /h/ give way to their neighbours. A narrow slit between the
-lips is what makes /w/, /u/ and /r/ (Browman and Goldstein 1989), so they pucker; a funnel would part the lips. How far
-vowels part the lips follows the distances of a speaker in the scanner (Birkholz 2013): o (as in AO) half of a, i and I
-nearly as far as a. Of all consonants s, z, t and d hold the jaw highest and most firmly (Keating et al. 1994).
+lips is what makes /w/, /u/ and /r/ (Browman and Goldstein 1989), so they pucker; a funnel would part the lips. In the
+scanner (Birkholz 2013) o (as in AO) parts the lips half as far as a, i and I nearly as far; running speech is laxer, so
+i goes part of that way. Of all consonants s, z, t and d hold the jaw highest and most firmly (Keating et al. 1994).
 """
 
 from collections.abc import Mapping
