@@ -56,7 +56,7 @@ class RuleMotion(AbstractSpeechMotion):
         times = np.arange(frame_count(audio, fps)) / fps
         samples, hearings = speech_samples(audio), self.hear(audio)
         heard = prosody(samples, times, speech_activity(samples, hearings))
-        return perform(_lips(hearings, times, heard, self.mouth), heard, self.style, fps, seed)
+        return perform(lips_of(hearings, times, heard, self.mouth), heard, self.style, fps, seed)
 
 
 def speech_activity(samples: Float[np.ndarray, "s"], hearings: Sequence[Sequence[Phone]]) -> Bool[np.ndarray, "n"]:
@@ -65,7 +65,7 @@ def speech_activity(samples: Float[np.ndarray, "s"], hearings: Sequence[Sequence
     return activity_near(samples, phones, phones)
 
 
-def _lips(hearings: Sequence[Sequence[Phone]], times: Float[np.ndarray, "t"], heard: Prosody, mouth: Mouth) -> Lips:
+def lips_of(hearings: Sequence[Sequence[Phone]], times: Float[np.ndarray, "t"], heard: Prosody, mouth: Mouth) -> Lips:
     """The mean of the hearings: dominance blend, effort, and the contacts that they agree on."""
     curves = expected(hearings, times, mouth.visemes)
     curves[:, [JAW, PART]] *= np.clip(1.0 + 0.08 * heard.emphasis, *EFFORT_RANGE)[:, None]

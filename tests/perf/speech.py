@@ -27,7 +27,7 @@ from avatar.core import AudioTrack
 from avatar.media import read_audio, write_json
 from avatar.speech.base import AbstractSpeechMotion
 from avatar.speech.features import RATE, loudness, speech_samples, voice_activity
-from avatar.speech.learned_motion import LearnedMotion, hear_lips
+from avatar.speech.learned_motion import WEIGHTS, LearnedMotion, hear_lips
 from avatar.speech.lip_net import LipNet, load_net
 from avatar.speech.lip_stream import LATENCY, LipStream
 from avatar.speech.live_motion import DELAY, LiveMotion
@@ -102,7 +102,7 @@ def agreement(curves: Curves, filmed: Curves, moments: Float[np.ndarray, "t"], f
 class Tools:
     """What the command line gave."""
 
-    net: LipNet | None
+    net: LipNet
     cache: Path | None
     plots: Path | None
 
@@ -117,13 +117,17 @@ def score_clip(path: Path, tools: Tools) -> dict[str, object]:
     inside = (moments >= 0) & (moments <= audio.seconds)
     filmed = {name: np.where(inside, getattr(mouth, name), np.nan) for name in ("opening", "width")}
     by_rule = lip_curves(audio, rule)
-    models = {"rule": by_rule, "live": live_curves(audio), "energy": energy_curves(audio), "shuffled": rolled(by_rule)}
-    cost = {"rule": rule_s}
-    if tools.net is not None:
-        heard, cost["learned"] = timed(partial(hear_lips, audio, tools.net))
-        models["learned"] = lip_curves(audio, LearnedMotion(lambda _: heard))
+    heard, learned_s = timed(partial(hear_lips, audio, tools.net))
+    best = lip_curves(audio, LearnedMotion(hear=lambda _: heard))
+    models = {
+        "learned": best,
+        "rule": by_rule,
+        "live": live_curves(audio),
+        "energy": energy_curves(audio),
+        "shuffled": rolled(best),
+    }
+    cost = {"rule": rule_s, "learned": learned_s}
     if tools.plots is not None:
-        best = models.get("learned", by_rule)
         grid = np.arange(len(best["opening"])) / GRID_HZ
         seen = {name: np.interp(moments, grid, curve) for name, curve in best.items()}
         draw(tools.plots / f"{path.stem}.png", mouth, seen, offset)
@@ -284,14 +288,14 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, help="folder for what was followed in the films")
     parser.add_argument("--plots", type=Path)
     parser.add_argument("--shared", type=Path, default=SHARED, help="folder with clips/ and audio/")
-    parser.add_argument("--lips", type=Path, help="weights of a trained network, to measure it too")
+    parser.add_argument("--lips", type=Path, default=WEIGHTS, help="other weights than those that are shipped")
     parser.add_argument("--minutes", type=float, default=0.0, help="of live lips in one go")
     options = parser.parse_args()
-    tools = Tools(net=load_net(options.lips) if options.lips else None, cache=options.cache, plots=options.plots)
-    net = tools.net
-    movers: dict[str, AbstractSpeechMotion] = {"rule": RuleMotion()}
-    if net is not None:
-        movers["learned"] = LearnedMotion(lambda audio: hear_lips(audio, net))
+    tools = Tools(net=load_net(options.lips), cache=options.cache, plots=options.plots)
+    movers: dict[str, AbstractSpeechMotion] = {
+        "learned": LearnedMotion(hear=lambda audio: hear_lips(audio, tools.net)),
+        "rule": RuleMotion(),
+    }
     clips: dict[str, dict] = {}
     for name in options.clips:
         clips[name] = score_clip(options.shared / "clips" / f"{name}.mp4", tools)
@@ -305,7 +309,7 @@ def main() -> None:
         "clips": clips,
         "quiet": {name: score_quiet(mover) for name, mover in movers.items()},
         "voices": {n: {path.name: score_voice(path, mover) for path in paths} for n, mover in movers.items()},
-        "stream": score_stream(paths[0], net or LipNet().eval()) if paths else {},
+        "stream": score_stream(paths[0], tools.net) if paths else {},
     }
     if options.minutes and paths:
         report["long"] = score_long(paths[0], options.minutes)
