@@ -9,15 +9,16 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from multiprocessing import Pool
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from safetensors.numpy import load_file, save_file
 
 from avatar.errors import InputError
-from avatar.events import Event, Progress, Sink, silent
+from avatar.events import Event, Notice, Progress, Sink, silent
 from avatar.media import write_json
 from avatar.recipes.speech_sound import degraded, music, noise, throat
 from avatar.recipes.speech_voices import ENGINES, frequent_words
@@ -64,7 +65,8 @@ def plan(hours: float, seed: int) -> list[Part]:
     voices = {engine.name: engine.voices() for engine in ENGINES} | {"none": ["noise"]}
     voices = {name: [str(v) for v in rng.permutation(own)] for name, own in voices.items() if own}
     if set(voices) == {"none"}:
-        raise InputError("no text-to-speech engine is installed; run for example: pip install espeakng-loader")
+        ways = "\n".join(f"{engine.name}: {engine.install}" for engine in ENGINES)
+        raise InputError(f"no text-to-speech engine is installed; any of these will do:\n{ways}")
     whole, count = sum(SHARES[name] for name in voices), hours * 3600 / PART_SECONDS
     parts = []
     for name, own in voices.items():
@@ -135,22 +137,43 @@ def _unspoken(rng: np.random.Generator) -> dict[str, np.ndarray]:
 
 
 def examples(sound: Float[np.ndarray, "s"], phones: Sequence[Phone], reach: float) -> dict[str, np.ndarray]:
-    """Features and what the lips do, 100 rows a second: articulators, shut and bite gates, number of the phone."""
+    """Features, number of the phone and how slurred it is, 100 rows a second."""
     features = hear(sound)
     times = np.arange(len(features)) * HOP / RATE
-    # Influence falls with distance over reach: squeezed times are a longer reach.
-    squeezed = [Phone(p.symbol, p.start / reach, p.end / reach) for p in phones]
-    gates = [contact_gate(phones, parts, times) for parts in (CLOSURES, CONTACTS)]
     names = {name: i for i, name in enumerate(acoustic_tables().phones)}
     starts = np.array([p.start for p in phones])
     spoken = np.array([names.get(p.symbol, names[SILENCE]) for p in phones])
-    lips = [articulate(squeezed, times / reach)[:, :CURVES], *(gate[:, None] for gate in gates)]
     return {
         "features": features.astype(np.float16),
-        "lips": np.concatenate(lips, axis=1).astype(np.float16),
         "phone": spoken[np.clip(np.searchsorted(starts, times, "right") - 1, 0, None)].astype(np.uint8),
         "reach": np.full(len(features), np.log(reach), np.float16),
     }
+
+
+def lips_of(phone: Int[np.ndarray, "n"], reach: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n o"]:
+    """What the lips do for rows of a part: articulators, shut and bite gates.
+
+    A corpus keeps phones alone, so that better rules of what lips do for them need no other corpus.
+    """
+    whole = np.empty((len(phone), CURVES + 2), np.float32)
+    edges = [0, *(np.flatnonzero(np.diff(reach)) + 1), len(phone)]
+    for first, last in pairwise(edges):
+        times, far = np.arange(last - first) * HOP / RATE, float(np.exp(reach[first]))
+        phones = _stretches(phone[first:last])
+        # Influence falls with distance over reach: squeezed times are a longer reach.
+        squeezed = [Phone(p.symbol, p.start / far, p.end / far) for p in phones]
+        whole[first:last, :CURVES] = articulate(squeezed, times / far)[:, :CURVES]
+        for i, parts in enumerate((CLOSURES, CONTACTS)):
+            whole[first:last, CURVES + i] = contact_gate(phones, parts, times)
+    return whole
+
+
+def _stretches(phone: Int[np.ndarray, "n"]) -> list[Phone]:
+    names = acoustic_tables().phones
+    starts = np.flatnonzero(np.diff(phone.astype(int), prepend=-1))
+    # A row is the middle of its hundredth of a second.
+    edges = np.array([*starts, len(phone)]) / 100 - 0.005
+    return [Phone(names[phone[i]], a, b) for i, (a, b) in zip(starts, pairwise(edges), strict=True)]
 
 
 def _joined(pieces: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
@@ -165,6 +188,13 @@ def build(folder: Path, hours: float, sink: Sink = silent, *, seed: int = 0, job
     """
     folder.mkdir(parents=True, exist_ok=True)
     parts = plan(hours, seed)
+    for engine in ENGINES:
+        if not engine.voices():
+            sink(
+                Notice(
+                    message=f"{engine.name} is not installed, others speak its part; for its voices: {engine.install}"
+                )
+            )
     seconds: dict[str, float] = {}
     frequent_words(), acoustic_tables()  # read once, before the processes part
     # A process for each part: espeak-ng remembers what it said before, and says the next a little differently.

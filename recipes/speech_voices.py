@@ -1,7 +1,7 @@
 """Text-to-speech engines as makers of training data: sound with the time of every phone. None of them is needed to run.
 
-An engine that is not installed is skipped and the corpus says so. espeak-ng and hibari come from the Python package
-index (espeakng-loader, hibari-tts), flite and festival with their voices from the system's (for example Debian's).
+An engine that is not installed is skipped and the corpus says so, and how to install it: espeak-ng and hibari come from
+the Python package index, flite and festival with their voices from the system's (here Debian's).
 """
 
 import shutil
@@ -35,7 +35,7 @@ _SCRIPTS = {
     "kana": ("", "あ い う え お ま み む も ば び ぶ ぼ ぱ ぷ ふ は た て と な の ら る か き さ し す わ"),
 }
 """Onsets and vowels of made-up words; what closes the lips is there more often."""
-_LANGUAGES = "en-us en-gb de fr-fr es it pt nl sv pl cs tr fi hu ro id vi ru uk bg el cmn ja hr da"
+_LANGUAGES = "en-us en de fr es it pt nl sv pl cs tr fi hu ro id vi ru uk bg el cmn ja hr da"
 
 
 def words(rng: np.random.Generator, language: str) -> str:
@@ -83,6 +83,8 @@ class AbstractEngine(ABC):
 
     name: str
     licence: str
+    install: str
+    """The command that installs it with all voices."""
 
     @abstractmethod
     def voices(self) -> list[str]:
@@ -97,6 +99,7 @@ class Espeak(AbstractEngine):
     """Formant synthesis: robotic, any language."""
 
     name, licence = "espeak-ng", "GPL-3.0-or-later (tool)"
+    install = "pip install espeakng-loader"
 
     def voices(self) -> list[str]:
         if find_spec("espeakng_loader") is None:
@@ -111,7 +114,7 @@ class Espeak(AbstractEngine):
         rng, out = np.random.default_rng(seed), []
         for _ in range(count):
             text = words(rng, voice.split("+", maxsplit=1)[0])
-            rate, pitch = int(rng.integers(120, 220)), int(rng.integers(20, 80))
+            rate, pitch = int(rng.integers(120, 250)), int(rng.integers(20, 80))
             out.append(EspeakVoice().say(text, voice, words_per_minute=rate, pitch=pitch))
         return out
 
@@ -120,6 +123,7 @@ class Flite(AbstractEngine):
     """Unit selection and diphones of CMU: English."""
 
     name, licence = "flite", "BSD-like (CMU)"
+    install = "apt-get install flite"
 
     def voices(self) -> list[str]:
         return ["rms", "slt", "awb", "kal16"] if shutil.which("flite") else []
@@ -129,7 +133,7 @@ class Flite(AbstractEngine):
         with TemporaryDirectory() as folder:
             for i in range(count):
                 path = Path(folder) / f"{i}.wav"
-                stretch = f"duration_stretch={rng.uniform(0.8, 1.25):.2f}"
+                stretch = f"duration_stretch={rng.uniform(0.7, 1.2):.2f}"
                 command = [
                     "flite",
                     "-voice",
@@ -161,6 +165,12 @@ class Festival(AbstractEngine):
     """Diphones, unit selection and hidden Markov models in several languages."""
 
     name, licence = "festival", "BSD-like, GPL and CC (voices as packed by Debian)"
+    install = (
+        "apt-get install festival festvox-us-slt-hts festvox-kallpc16k festvox-kdlpc16k festival-czech "
+        "festvox-czech-dita festvox-czech-krb festvox-czech-machac festvox-czech-ph festvox-italp16k "
+        "festvox-itapc16k festvox-suopuhe-lj festvox-suopuhe-mv festival-ca festvox-ca-ona-hts festvox-ru "
+        "festival-hi festvox-hi-nsk festival-mr festvox-mr-nsk festival-te festvox-te-nsk"
+    )
 
     def voices(self) -> list[str]:
         if not shutil.which("festival"):
@@ -175,7 +185,7 @@ class Festival(AbstractEngine):
             for i in range(count):
                 text = words(rng, language)
                 script += [
-                    f"(Parameter.set 'Duration_Stretch {rng.uniform(0.8, 1.25):.2f})",
+                    f"(Parameter.set 'Duration_Stretch {rng.uniform(0.7, 1.2):.2f})",
                     f'(set! u (utt.synth (Utterance Text "{text}")))',
                     f'(utt.save.wave u "{folder}/{i}.wav" \'riff)',
                     f'(utt.save.segs u "{folder}/{i}.seg")',
@@ -195,6 +205,7 @@ class Hibari(AbstractEngine):
     """A small neural voice, English. It sounds natural and tells no times: the phones are aligned to its text."""
 
     name, licence = "hibari-tts", "Apache-2.0"
+    install = "pip install hibari-tts onnxruntime"
 
     def voices(self) -> list[str]:
         return ["heart"] if find_spec("hibari") and find_spec("onnxruntime") else []
@@ -203,7 +214,7 @@ class Hibari(AbstractEngine):
         rng, out = np.random.default_rng(seed), []
         for _ in range(count):
             text = words(rng, "en")
-            samples = self._voice(text, speed=float(rng.uniform(0.75, 1.35)), seed=int(rng.integers(1 << 31)))
+            samples = self._voice(text, speed=float(rng.uniform(0.8, 1.5)), seed=int(rng.integers(1 << 31)))
             audio = AudioTrack(samples=np.asarray(samples, np.float32), rate=24_000)
             phones = align(audio, text)
             if phones:

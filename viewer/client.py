@@ -280,7 +280,7 @@ class Client:
                 fps=performance.motion.fps,
                 sound=url,
                 source=performance.is_source,
-                spoken=performance.hearing is not None,
+                spoken=performance.lips is not None,
             )
         )
 

@@ -2,7 +2,7 @@
 
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,8 +19,8 @@ from avatar.face.track_io import load_track
 from avatar.media import Workspace
 from avatar.media.audio import resampled
 from avatar.models.avatar_model import AvatarModel
-from avatar.speech.conversation import converse
-from avatar.speech.phones import Phone, listen
+from avatar.speech.conversation import Lipsync, converse
+from avatar.speech.learned_motion import LearnedMotion, hear_lips
 from avatar.speech.rule_motion import RuleMotion
 from avatar.speech.style import SpeechStyle
 from avatar.speech.voices import EspeakVoice
@@ -79,8 +79,8 @@ class Performance:
     motion: MotionSequence
     """Relative to rest, see `avatar.drive.retarget`."""
     sound: AudioTrack | None = None
-    hearing: Sequence[Sequence[Phone]] | None = None
-    """What was heard in the sound; None where the motion does not come of it."""
+    lips: Lipsync | None = None
+    """What moves the lips, by what was heard in the sound; None where the motion does not come of it."""
     is_source: bool = False
     """Frame i is frame i of the film that the avatar was made of."""
     voice: "Voice | None" = None
@@ -116,31 +116,30 @@ def of_text(text: str, language: str, avatar: AvatarModel, style: str) -> Perfor
     spoken = EspeakVoice().say(text, language)
     sound = resampled(spoken.audio, SOUND_RATE)
     clipped = AudioTrack(samples=sound.samples.clip(-1, 1), rate=sound.rate)
-    return _spoken(clipped, text[:40], avatar, style, [spoken.phones])
+    return _spoken(clipped, text[:40], avatar, style, lambda way: RuleMotion(way, lambda _: [spoken.phones]))
 
 
 def of_sound(sound: AudioTrack, name: str, avatar: AvatarModel, style: str) -> Performance:
     """The avatar saying a sound."""
     _check_length(sound.seconds, name)
-    return _spoken(sound, name, avatar, style, listen(sound))
+    heard = hear_lips(sound)
+    return _spoken(sound, name, avatar, style, lambda way: LearnedMotion(way, lambda _: heard))
 
 
 def restyled(performance: Performance, avatar: AvatarModel, style: str) -> Performance:
     """The same words in another style; what does not come of a sound stays as it is."""
-    if performance.sound is None or performance.hearing is None:
+    if performance.sound is None or performance.lips is None:
         return performance
-    return _spoken(performance.sound, performance.name, avatar, style, performance.hearing)
+    return _spoken(performance.sound, performance.name, avatar, style, performance.lips)
 
 
-def _spoken(
-    sound: AudioTrack, name: str, avatar: AvatarModel, style: str, hearing: Sequence[Sequence[Phone]]
-) -> Performance:
+def _spoken(sound: AudioTrack, name: str, avatar: AvatarModel, style: str, lips: Lipsync) -> Performance:
     if style not in STYLES:
         raise InputError(f"style {style!r} is unknown; choose one of {', '.join(STYLES)}")
     way = STYLES[style](speech_style(avatar))
-    moves = converse(sound, way, avatar.meta.fps, model=lambda own: RuleMotion(own, lambda _: hearing))
+    moves = converse(sound, way, avatar.meta.fps, model=lips)
     motion = looking(moves, avatar)
-    return Performance(name=name, motion=limited(motion, torch.tensor(way.ceiling)), sound=sound, hearing=hearing)
+    return Performance(name=name, motion=limited(motion, torch.tensor(way.ceiling)), sound=sound, lips=lips)
 
 
 def of_motion(path: Path, name: str, avatar: AvatarModel, sound: AudioTrack | None) -> Performance:

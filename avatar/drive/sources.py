@@ -18,6 +18,7 @@ from avatar.face.gaze import with_looks
 from avatar.media import is_silent, read_audio
 from avatar.models.avatar_model import AvatarModel
 from avatar.speech.conversation import converse
+from avatar.speech.learned_motion import LearnedMotion
 from avatar.speech.phones import Phone
 from avatar.speech.rule_motion import RuleMotion
 from avatar.speech.style import Direction, SpeechStyle, directed
@@ -76,7 +77,7 @@ def from_voice(
         InputError: if pocketsphinx is not installed and the phones are not known.
     """
     style = directed(speech_style(avatar), direction or Direction())
-    model = RuleMotion if not phones else lambda way: RuleMotion(way, lambda _: [phones])
+    model = LearnedMotion if not phones else lambda way: RuleMotion(way, lambda _: [phones])
     return looking(converse(audio, style, fps or avatar.meta.fps, seed, other=other, model=model), avatar)
 
 

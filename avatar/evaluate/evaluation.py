@@ -29,7 +29,7 @@ from avatar.media.files import make_folder, sha256, write_bytes, write_json
 from avatar.media.image import write_image
 from avatar.media.workspace import Workspace
 from avatar.models.avatar_model import FILES, AvatarModel
-from avatar.speech.rule_motion import RuleMotion
+from avatar.speech.learned_motion import LearnedMotion
 from avatar.speech.style import SpeechStyle
 
 STAGE = "evaluate"
@@ -153,7 +153,7 @@ def _rows(subject: Subject, absent: dict[str, str]) -> tuple[list[Row], Drawer]:
     first, drawer = reenacted(subject)
     rows = [first]
     try:
-        rows.append(spoken(subject, RuleMotion(style=_style(subject))))
+        rows.append(spoken(subject, LearnedMotion(_style(subject))))
     except InputError as error:
         absent["spoken"] = str(error)
     return [*rows, nearest_frame(subject), ground_truth(subject)], drawer

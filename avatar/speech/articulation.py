@@ -1,6 +1,6 @@
 """From timed phones to smooth articulator curves: dominance functions (Cohen and Massaro 1993), then contact gates."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float
@@ -51,7 +51,10 @@ AGREEMENT = (0.30, 0.90)
 
 
 def articulate(
-    phones: Sequence[Phone], times: Float[np.ndarray, "t"], reach: Float[np.ndarray, "a"] | float = 1.0
+    phones: Sequence[Phone],
+    times: Float[np.ndarray, "t"],
+    reach: Float[np.ndarray, "a"] | float = 1.0,
+    visemes: Mapping[str, Viseme] = VISEMES,
 ) -> Float[np.ndarray, "t a"]:
     """Articulator curves in [0, 1] at `times` (seconds, ascending, evenly spaced), before any contact is enforced.
 
@@ -63,7 +66,7 @@ def articulate(
     """
     total = np.full((len(times), len(ARTICULATORS)), 1e-4)
     value = np.zeros_like(total)
-    for viseme, start, end in _segments(phones):
+    for viseme, start, end in _segments(phones, visemes):
         centre, half = (start + end) / 2, (end - start) / 2 * PLATEAU
         low, high = np.searchsorted(times, [start - REACH, end + REACH])
         offset = times[low:high] - centre
@@ -75,17 +78,17 @@ def articulate(
     return (value / total).astype(np.float32)
 
 
-def _segments(phones: Sequence[Phone]) -> Iterator[tuple[Viseme, float, float]]:
+def _segments(phones: Sequence[Phone], visemes: Mapping[str, Viseme]) -> Iterator[tuple[Viseme, float, float]]:
     for phone in phones:
         if phone.symbol in DIPHTHONGS:
             first, second = DIPHTHONGS[phone.symbol]
             middle = phone.start + 0.55 * (phone.end - phone.start)
-            yield VISEMES[first], phone.start, middle
-            yield VISEMES[second], middle, phone.end
+            yield visemes[first], phone.start, middle
+            yield visemes[second], middle, phone.end
         elif phone.symbol == SILENCE:
             yield from _pause(phone.start, phone.end)
         else:
-            yield VISEMES.get(phone.symbol, REST), phone.start, phone.end
+            yield visemes.get(phone.symbol, REST), phone.start, phone.end
 
 
 def _pause(start: float, end: float) -> Iterator[tuple[Viseme, float, float]]:
@@ -100,15 +103,17 @@ def _pause(start: float, end: float) -> Iterator[tuple[Viseme, float, float]]:
         yield BREATH, end - BREATH_BEFORE, end
 
 
-def expected(hearings: Sequence[Sequence[Phone]], times: Float[np.ndarray, "t"]) -> Float[np.ndarray, "t a"]:
+def expected(
+    hearings: Sequence[Sequence[Phone]], times: Float[np.ndarray, "t"], visemes: Mapping[str, Viseme] = VISEMES
+) -> Float[np.ndarray, "t a"]:
     """The mean of `articulate` over several hearings.
 
     It is blurred by what they differ in, and flat: openings are blended over a shorter reach and drawn apart again. One
     hearing alone is known, as of a text, and neither blurred nor flat.
     """
     if len(hearings) == 1:
-        return articulate(hearings[0], times)
-    return drawn_apart(np.mean([articulate(phones, times, SHARP) for phones in hearings], axis=0))
+        return articulate(hearings[0], times, visemes=visemes)
+    return drawn_apart(np.mean([articulate(phones, times, SHARP, visemes) for phones in hearings], axis=0))
 
 
 def drawn_apart(mean: Float[np.ndarray, "t a"]) -> Float[np.ndarray, "t a"]:

@@ -10,9 +10,10 @@ from avatar.core import AudioTrack, MotionSequence
 from avatar.speech import vad
 from avatar.speech.base import AbstractSpeechMotion
 from avatar.speech.features import speech_samples, voice_activity
+from avatar.speech.learned_motion import LearnedMotion
 from avatar.speech.life import LifeStream
 from avatar.speech.performance import Prosody, enlivened
-from avatar.speech.rule_motion import RuleMotion, prosody
+from avatar.speech.rule_motion import prosody
 from avatar.speech.style import SpeechStyle, lips_only
 
 Lipsync: TypeAlias = Callable[[SpeechStyle], AbstractSpeechMotion]
@@ -26,7 +27,7 @@ def converse(
     seed: int = 0,
     *,
     other: AudioTrack | None = None,
-    model: Lipsync = RuleMotion,
+    model: Lipsync = LearnedMotion,
 ) -> MotionSequence:
     """Relative motion of a head that says `mine` and listens to `other`, for as long as the longer of them.
 

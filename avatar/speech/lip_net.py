@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from avatar.errors import InputError
-from avatar.speech.hearing import COLUMNS
+from avatar.speech.hearing import COLUMNS, PHONE
 
 STACK = 2
 """Rows of features (100 Hz) in one frame (50 Hz)."""
@@ -25,6 +25,8 @@ STYLES = 1
 _TAPS = 5
 _DILATIONS = (1, 1, 2, 4, 8, 2, 4, 8)
 _FUTURE = (1, 1, 0, 0, 0, 0, 0, 0)
+_FAINT = 0.01
+"""Chance of a phone below which it makes no difference how small it is."""
 DELAY = sum(_FUTURE)
 """Frames by which an answer comes after its features."""
 
@@ -56,12 +58,15 @@ class LipNet(nn.Module):
 
     mean: Tensor
     scale: Tensor
+    prior: Tensor
+    """Share of each phone in the time of the corpus."""
 
     def __init__(self, channels: int = 96):
         super().__init__()
         self.channels = channels
         self.register_buffer("mean", torch.zeros(COLUMNS))
         self.register_buffer("scale", torch.ones(COLUMNS))
+        self.register_buffer("prior", torch.full((PHONES,), 1.0 / PHONES))
         self.enter = nn.Linear(STACK * COLUMNS + STYLES, channels)
         self.blocks = nn.ModuleList(_Block(channels, d, f) for d, f in zip(_DILATIONS, _FUTURE, strict=True))
         self.leave = nn.Linear(channels, CURVES + GATES + PHONES)
@@ -75,7 +80,16 @@ class LipNet(nn.Module):
         self, features: Float[Tensor, "b t f"], style: Float[Tensor, "b s"], state: State
     ) -> tuple[Float[Tensor, "b u o"], State]:
         """Raw outputs of t / STACK frames, those of the frames `DELAY` earlier, and the state after them."""
-        normal = (features - self.mean) / self.scale
+        return self.answer(self.normal(features), style, state)
+
+    def normal(self, features: Float[Tensor, "b t f"]) -> Float[Tensor, "b t f"]:
+        """Features as the first layer wants them: around 0, and 0 where nothing is known."""
+        return (heard(features) - self.mean) / self.scale
+
+    def answer(
+        self, normal: Float[Tensor, "b t f"], style: Float[Tensor, "b s"], state: State
+    ) -> tuple[Float[Tensor, "b u o"], State]:
+        """As `forward`, from normal features."""
         frames = normal.reshape(len(normal), -1, STACK * COLUMNS)
         x = self.enter(torch.cat([frames, style[:, None].expand(-1, frames.shape[1], -1)], dim=2))
         after = []
@@ -86,6 +100,13 @@ class LipNet(nn.Module):
 
     def _blocks(self) -> list[_Block]:
         return [block for block in self.blocks if isinstance(block, _Block)]
+
+
+def heard(features: Float[Tensor, "... f"]) -> Float[Tensor, "... f"]:
+    """Features with logarithms in place of the chances of phones: the second guess counts, too."""
+    out = features.clone()
+    out[..., PHONE] = (features[..., PHONE] + _FAINT).log()
+    return out
 
 
 def load_net(path: Path) -> LipNet:

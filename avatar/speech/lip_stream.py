@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from avatar.speech.hearing import COLUMNS, LOOK_AHEAD, PHONE, FeatureStream
+from avatar.speech.hearing import COLUMNS, LOOK_AHEAD, FeatureStream
 from avatar.speech.lip_net import CURVES, DELAY, GATES, PHONES, STACK, STYLES, LipNet
 
 LATENCY = LOOK_AHEAD + (DELAY * STACK + STACK - 1) / 100
@@ -29,8 +29,6 @@ class LipStream:
         self._features, self._state = FeatureStream(warp), self._net.start()
         self._waiting = np.zeros((0, COLUMNS), np.float32)
         self._skip, self._told, self._rows = DELAY, 0, 0
-        self.posteriors: list[Float[np.ndarray, "n p"]] = []
-        """Phones by the acoustic tables alone (100 Hz), as far as it was heard; take them away as you go."""
 
     def push(self, samples: Float[np.ndarray, "s"]) -> Float[np.ndarray, "n o"]:
         """Frames that can be told now; `samples` are the next ones."""
@@ -42,14 +40,9 @@ class LipStream:
         missing = -(-self._rows // STACK) - self._told
         last = self._waiting[-1:] if len(self._waiting) else np.zeros((1, COLUMNS), np.float32)
         fill = np.repeat(last, STACK * (missing + DELAY), axis=0)
-        posteriors = self.posteriors
-        self.posteriors = []
-        rest = self._think(fill)[:missing]
-        self.posteriors = posteriors
-        return np.concatenate([first, rest])
+        return np.concatenate([first, self._think(fill)[:missing]])
 
     def _think(self, rows: Float[np.ndarray, "n f"]) -> Float[np.ndarray, "m o"]:
-        self.posteriors.append(rows[:, PHONE])
         self._rows += len(rows)
         waiting = np.concatenate([self._waiting, rows])
         count = len(waiting) // STACK * STACK

@@ -14,8 +14,12 @@ SEARCH = 0.30
 """Largest offset (seconds) that is looked for."""
 STEP = 0.01
 """Seconds between tried offsets; the peak is refined by a parabola."""
-LARGEST_DISAGREEMENT = 0.060
-"""Seconds by which opening and width may differ."""
+LARGEST_DISAGREEMENT = 0.15
+"""Seconds by which opening and width may differ in any case."""
+LARGEST_LOSS = 1.0
+"""Standard errors by which a channel's correlation at the joint peak may be below the one at its own."""
+SYLLABLES_HZ = 5.0
+"""A mouth in so much of a second is told once: curves of lips follow syllables, what lies nearer together is alike."""
 LEAST_CORRELATION = 0.25
 LEAST_SECONDS = 2.0
 """Shorter clips say nothing."""
@@ -72,7 +76,7 @@ def estimate(
     curves = {n: _correlations(predicted[n], measured[n], fps, shifts) for n in predicted}
     if any(not np.isfinite(c).all() for c in curves.values()):
         return _refused("too few frames show a moving mouth")
-    return _decide(curves, shifts)
+    return _decide(curves, shifts, min(audio.seconds, len(opening) / fps))
 
 
 def _correlations(
@@ -94,7 +98,7 @@ def _correlations(
     return out
 
 
-def _decide(curves: dict[str, np.ndarray], shifts: np.ndarray) -> Offset:
+def _decide(curves: dict[str, np.ndarray], shifts: np.ndarray, seconds: float) -> Offset:
     joint = (curves["opening"] + 0.7 * curves["width"]) / 1.7
     best = _peak(joint, shifts)
     index = int(np.argmin(np.abs(shifts * STEP - best)))
@@ -104,12 +108,13 @@ def _decide(curves: dict[str, np.ndarray], shifts: np.ndarray) -> Offset:
     away = np.abs(shifts * STEP - best) > 0.15
     prominence = height - float(joint[away].max()) if away.any() else 0.0
     disagreement = abs(own["opening"] - own["width"])
+    loss = max(_loss(c, index, seconds) for c in curves.values())
     sure = np.clip((height - 0.15) / 0.35, 0, 1) * np.clip(prominence / 0.08, 0, 1)
-    confidence = float(np.sqrt(sure) * np.clip(1.5 - disagreement / (2 * LARGEST_DISAGREEMENT), 0, 1))
+    confidence = float(np.sqrt(sure) * np.clip(1.5 - loss / (2 * LARGEST_LOSS), 0, 1))
     reason = ""
     if height < LEAST_CORRELATION:
         reason = f"the mouth hardly follows the sound (r = {height:.2f})"
-    elif disagreement > LARGEST_DISAGREEMENT:
+    elif loss > LARGEST_LOSS or disagreement > LARGEST_DISAGREEMENT:
         reason = f"opening and width of the mouth disagree by {1000 * disagreement:.0f} ms"
     elif abs(best) >= SEARCH - STEP / 2:
         reason = f"the best offset lies beyond {1000 * SEARCH:.0f} ms"
@@ -124,6 +129,15 @@ def _decide(curves: dict[str, np.ndarray], shifts: np.ndarray) -> Offset:
         correlation=correlation,
         reason=reason,
     )
+
+
+def _loss(curve: np.ndarray, index: int, seconds: float) -> float:
+    """Standard errors (Fisher 1921) by which a channel's correlation at `index` is below its highest.
+
+    A broad peak may lie anywhere: how far two peaks are apart alone does not tell whether the channels contradict.
+    """
+    best, joint = np.arctanh(np.clip([curve.max(), curve[index]], -0.999, 0.999))
+    return float((best - joint) * np.sqrt(max(seconds * SYLLABLES_HZ - 3.0, 1.0)))
 
 
 def _peak(curve: np.ndarray, shifts: np.ndarray) -> float:

@@ -1,6 +1,6 @@
 """From lips to a whole head: a person's way, contacts, silence, emotion, and life. Shared by all models."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -44,6 +44,8 @@ class Lips:
     """1 where the lips touch (p, b, m)."""
     bite: Float[np.ndarray, "t"]
     """1 where the lower lip touches the teeth (f, v)."""
+    actions: Float[np.ndarray, "a 52"] = field(default_factory=lambda: ARKIT_FROM_ARTICULATORS)
+    """What articulators are in ARKit's words."""
 
 
 def perform(lips: Lips, heard: Prosody, style: SpeechStyle, fps: float, seed: int, *, first: int = 0) -> MotionSequence:
@@ -103,7 +105,7 @@ def _expression(lips: Lips, heard: Prosody, style: SpeechStyle) -> Float[np.ndar
     contact = np.zeros_like(curves)
     contact[:, [PRESS, BITE]] = curves[:, [PRESS, BITE]]
     # The resting lips touch already; a contact presses them as far as it asks, not on top of that.
-    out = np.maximum(rest, contact @ ARKIT_FROM_ARTICULATORS) + (curves - contact) @ ARKIT_FROM_ARTICULATORS
+    out = np.maximum(rest, contact @ lips.actions) + (curves - contact) @ lips.actions
     out = np.clip(out, 0.0, np.asarray(style.ceiling))
     return np.clip(out + _mood(style, (out - rest) @ LIP_GAP_MM), 0.0, 1.0).astype(np.float32)
 

@@ -14,7 +14,7 @@ from avatar.speech.features import HOP, activity_gate, activity_near, loudness, 
 from avatar.speech.performance import Lips, Prosody, perform
 from avatar.speech.phones import Phone, listen, spoken
 from avatar.speech.style import SpeechStyle
-from avatar.speech.visemes import CLOSURES, CONTACTS, JAW, PART
+from avatar.speech.visemes import AVERAGE, CLOSURES, CONTACTS, JAW, PART, Mouth
 
 EFFORT_RANGE = (0.75, 1.25)
 """Limits of the factor by which a loud or faint syllable opens the mouth more or less."""
@@ -43,10 +43,11 @@ class RuleMotion(AbstractSpeechMotion):
         self,
         style: SpeechStyle | None = None,
         hear: Callable[[AudioTrack], Sequence[Sequence[Phone]]] = listen,
+        mouth: Mouth = AVERAGE,
     ):
         """Args: `hear` finds the phones, once or several times; for known phones `lambda audio: [phones]`."""
         self.style = style or SpeechStyle()
-        self.hear = hear
+        self.hear, self.mouth = hear, mouth
 
     def __call__(self, audio: AudioTrack, fps: float, seed: int = 0) -> MotionSequence:
         """See `AbstractSpeechMotion`."""
@@ -55,7 +56,7 @@ class RuleMotion(AbstractSpeechMotion):
         times = np.arange(frame_count(audio, fps)) / fps
         samples, hearings = speech_samples(audio), self.hear(audio)
         heard = prosody(samples, times, speech_activity(samples, hearings))
-        return perform(_lips(hearings, times, heard), heard, self.style, fps, seed)
+        return perform(lips_of(hearings, times, heard, self.mouth), heard, self.style, fps, seed)
 
 
 def speech_activity(samples: Float[np.ndarray, "s"], hearings: Sequence[Sequence[Phone]]) -> Bool[np.ndarray, "n"]:
@@ -64,10 +65,10 @@ def speech_activity(samples: Float[np.ndarray, "s"], hearings: Sequence[Sequence
     return activity_near(samples, phones, phones)
 
 
-def _lips(hearings: Sequence[Sequence[Phone]], times: Float[np.ndarray, "t"], heard: Prosody) -> Lips:
+def lips_of(hearings: Sequence[Sequence[Phone]], times: Float[np.ndarray, "t"], heard: Prosody, mouth: Mouth) -> Lips:
     """The mean of the hearings: dominance blend, effort, and the contacts that they agree on."""
-    curves = expected(hearings, times)
+    curves = expected(hearings, times, mouth.visemes)
     curves[:, [JAW, PART]] *= np.clip(1.0 + 0.08 * heard.emphasis, *EFFORT_RANGE)[:, None]
     bite = agreed([contact_gate(phones, CONTACTS, times) for phones in hearings])
     shut = agreed([contact_gate(phones, CLOSURES, times) for phones in hearings])
-    return Lips(curves=curves, shut=shut, bite=bite)
+    return Lips(curves=curves, shut=shut, bite=bite, actions=mouth.actions)

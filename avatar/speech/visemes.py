@@ -3,9 +3,12 @@
 Targets describe careful but relaxed speech; they come from the articulation of the sounds (place, height, rounding),
 with the strengths of co-articulation ordered as in Cohen and Massaro (1993): labials, labiodentals, rounded and
 hushing sounds impose themselves, velars, alveolars and /h/ give way to their neighbours. A narrow slit between the
-lips is what makes /w/, /u/ and /r/ (Browman and Goldstein 1989), so they pucker; a funnel would part the lips.
+lips is what makes /w/, /u/ and /r/ (Browman and Goldstein 1989), so they pucker; a funnel would part the lips. In the
+scanner (Birkholz 2013) o (as in AO) parts the lips half as far as a, i and I nearly as far; running speech is laxer, so
+i goes part of that way. Of all consonants s, z, t and d hold the jaw highest and most firmly (Keating et al. 1994).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,7 +75,8 @@ _ARKIT_OF_ARTICULATOR: dict[int, dict[str, float]] = {
     ROUND: {"mouthFunnel": 1.0},
     PUCKER: {"mouthPucker": 1.0},
     SPREAD: {"mouthSmile": 0.35, "mouthStretch": 0.55, "mouthDimple": 0.2},
-    PRESS: {"mouthPress": 0.15, "mouthRollLower": 0.5, "mouthRollUpper": 0.4},
+    # A sphincter shuts the lips (orbicularis oris, Gay et al. 1974): mouthPress would draw the corners out.
+    PRESS: {"mouthPucker": 0.15, "mouthRollLower": 0.5, "mouthRollUpper": 0.4},
     BITE: {"mouthRollLower": 0.8, "mouthUpperUp": 0.3},
     CLOSE: {"mouthClose": 1.0},
 }
@@ -89,7 +93,8 @@ _LIP_WIDTH_MM = {
 }  # fmt: skip
 
 
-def _per_coefficient(values: dict[str, float]) -> Float[np.ndarray, "52"]:
+def per_coefficient(values: Mapping[str, float]) -> Float[np.ndarray, "52"]:
+    """Of ARKit's 52 coefficients those named, on both sides where there are two; 0 elsewhere."""
     out = np.zeros(52, np.float32)
     for name, value in values.items():
         for side in ("", "Left", "Right"):
@@ -98,12 +103,12 @@ def _per_coefficient(values: dict[str, float]) -> Float[np.ndarray, "52"]:
     return out
 
 
-LIP_GAP_MM: Float[np.ndarray, "52"] = _per_coefficient(_LIP_GAP_MM)
+LIP_GAP_MM: Float[np.ndarray, "52"] = per_coefficient(_LIP_GAP_MM)
 """Millimetres by which each coefficient at 1 parts the inner lips of the average head (linear, measured on the rig)."""
-LIP_WIDTH_MM: Float[np.ndarray, "52"] = _per_coefficient(_LIP_WIDTH_MM)
+LIP_WIDTH_MM: Float[np.ndarray, "52"] = per_coefficient(_LIP_WIDTH_MM)
 """Millimetres by which each coefficient at 1 draws the corners of the mouth apart on the average head."""
 ARKIT_FROM_ARTICULATORS: Float[np.ndarray, "a 52"] = np.stack(
-    [_per_coefficient(_ARKIT_OF_ARTICULATOR[a]) for a in range(len(ARTICULATORS))]
+    [per_coefficient(_ARKIT_OF_ARTICULATOR[a]) for a in range(len(ARTICULATORS))]
 )
 
 
@@ -115,7 +120,7 @@ class Viseme:
     dominance: tuple[float, ...]
 
 
-def _viseme(target: tuple[float, float, float, float, float], strength: tuple[float, float]) -> Viseme:
+def viseme(target: tuple[float, float, float, float, float], strength: tuple[float, float]) -> Viseme:
     """`target`: jaw, part, round, pucker, spread. `strength`: of the opening (jaw, part) and of the lips' shape."""
     opening, shape = strength
     return Viseme((*target, 0.0, 0.0, 0.0), (opening, opening, shape, shape, shape, 1.0, 1.0, 1.0))
@@ -123,47 +128,58 @@ def _viseme(target: tuple[float, float, float, float, float], strength: tuple[fl
 
 #                 jaw   part  round pucker spread  opening, shape
 _VOWELS = {
-    "AA": _viseme((0.42, 0.30, 0.03, 0.00, 0.05), (1.0, 0.7)),
-    "AE": _viseme((0.37, 0.40, 0.00, 0.00, 0.40), (1.0, 0.8)),
-    "AH": _viseme((0.24, 0.25, 0.03, 0.00, 0.10), (0.8, 0.5)),
-    "AO": _viseme((0.25, 0.12, 0.22, 0.40, 0.00), (1.0, 1.0)),
-    "EH": _viseme((0.27, 0.35, 0.00, 0.00, 0.35), (0.9, 0.8)),
-    "ER": _viseme((0.11, 0.12, 0.06, 0.30, 0.00), (0.8, 0.9)),
-    "IH": _viseme((0.16, 0.28, 0.00, 0.00, 0.35), (0.8, 0.7)),
-    "IY": _viseme((0.10, 0.30, 0.00, 0.00, 0.55), (0.9, 1.0)),
-    "UH": _viseme((0.10, 0.05, 0.06, 0.50, 0.00), (0.8, 0.9)),
-    "UW": _viseme((0.04, 0.00, 0.02, 0.90, 0.00), (1.1, 1.2)),
+    "AA": viseme((0.42, 0.30, 0.03, 0.00, 0.05), (1.0, 0.7)),
+    "AE": viseme((0.37, 0.40, 0.00, 0.00, 0.40), (1.0, 0.8)),
+    "AH": viseme((0.24, 0.25, 0.03, 0.00, 0.10), (0.8, 0.5)),
+    "AO": viseme((0.17, 0.10, 0.12, 0.45, 0.00), (1.0, 1.0)),
+    "EH": viseme((0.27, 0.35, 0.00, 0.00, 0.35), (0.9, 0.8)),
+    "ER": viseme((0.11, 0.12, 0.06, 0.30, 0.00), (0.8, 0.9)),
+    "IH": viseme((0.19, 0.30, 0.00, 0.00, 0.35), (0.8, 0.7)),
+    "IY": viseme((0.15, 0.38, 0.00, 0.00, 0.55), (0.9, 1.0)),
+    "UH": viseme((0.10, 0.05, 0.06, 0.50, 0.00), (0.8, 0.9)),
+    "UW": viseme((0.04, 0.00, 0.02, 0.90, 0.00), (1.1, 1.2)),
 }
 _CONSONANTS = {
-    "B": _viseme((0.03, 0.00, 0.00, 0.00, 0.05), (1.2, 0.2)),
-    "P": _viseme((0.03, 0.00, 0.00, 0.00, 0.05), (1.2, 0.2)),
-    "M": _viseme((0.03, 0.00, 0.00, 0.00, 0.05), (1.2, 0.2)),
-    "F": _viseme((0.05, 0.10, 0.00, 0.00, 0.12), (1.1, 0.4)),
-    "V": _viseme((0.05, 0.10, 0.00, 0.00, 0.12), (1.1, 0.4)),
-    "TH": _viseme((0.09, 0.20, 0.00, 0.00, 0.18), (0.7, 0.4)),
-    "DH": _viseme((0.09, 0.18, 0.00, 0.00, 0.15), (0.6, 0.2)),
-    "T": _viseme((0.08, 0.22, 0.00, 0.00, 0.20), (0.5, 0.2)),
-    "D": _viseme((0.08, 0.22, 0.00, 0.00, 0.18), (0.5, 0.2)),
-    "N": _viseme((0.08, 0.22, 0.00, 0.00, 0.18), (0.5, 0.2)),
-    "L": _viseme((0.10, 0.22, 0.00, 0.00, 0.10), (0.6, 0.3)),
-    "S": _viseme((0.05, 0.30, 0.00, 0.00, 0.28), (0.9, 0.5)),
-    "Z": _viseme((0.05, 0.28, 0.00, 0.00, 0.28), (0.9, 0.5)),
-    "SH": _viseme((0.05, 0.20, 0.24, 0.40, 0.00), (0.9, 1.1)),
-    "ZH": _viseme((0.05, 0.20, 0.24, 0.40, 0.00), (0.9, 1.1)),
-    "CH": _viseme((0.05, 0.20, 0.22, 0.35, 0.00), (0.9, 1.1)),
-    "JH": _viseme((0.05, 0.20, 0.22, 0.35, 0.00), (0.9, 1.1)),
-    "R": _viseme((0.06, 0.05, 0.04, 0.50, 0.00), (0.7, 0.8)),
-    "W": _viseme((0.02, 0.00, 0.00, 0.95, 0.00), (1.3, 1.3)),
-    "Y": _viseme((0.08, 0.25, 0.00, 0.00, 0.40), (0.6, 0.6)),
-    "K": _viseme((0.11, 0.20, 0.00, 0.00, 0.10), (0.3, 0.1)),
-    "G": _viseme((0.11, 0.20, 0.00, 0.00, 0.10), (0.3, 0.1)),
-    "NG": _viseme((0.11, 0.20, 0.00, 0.00, 0.10), (0.3, 0.1)),
-    "HH": _viseme((0.15, 0.20, 0.00, 0.00, 0.10), (0.2, 0.1)),
+    "B": viseme((0.03, 0.00, 0.00, 0.00, 0.05), (1.2, 0.2)),
+    "P": viseme((0.03, 0.00, 0.00, 0.00, 0.05), (1.2, 0.2)),
+    "M": viseme((0.03, 0.00, 0.00, 0.00, 0.05), (1.2, 0.2)),
+    "F": viseme((0.05, 0.10, 0.00, 0.00, 0.12), (1.1, 0.4)),
+    "V": viseme((0.05, 0.10, 0.00, 0.00, 0.12), (1.1, 0.4)),
+    "TH": viseme((0.09, 0.20, 0.00, 0.00, 0.18), (0.7, 0.4)),
+    "DH": viseme((0.09, 0.18, 0.00, 0.00, 0.15), (0.6, 0.2)),
+    "T": viseme((0.05, 0.15, 0.00, 0.00, 0.20), (0.7, 0.2)),
+    "D": viseme((0.05, 0.15, 0.00, 0.00, 0.18), (0.7, 0.2)),
+    "N": viseme((0.08, 0.22, 0.00, 0.00, 0.18), (0.5, 0.2)),
+    "L": viseme((0.10, 0.22, 0.00, 0.00, 0.10), (0.6, 0.3)),
+    "S": viseme((0.04, 0.26, 0.00, 0.00, 0.28), (1.0, 0.5)),
+    "Z": viseme((0.04, 0.26, 0.00, 0.00, 0.28), (1.0, 0.5)),
+    "SH": viseme((0.05, 0.20, 0.24, 0.40, 0.00), (0.9, 1.1)),
+    "ZH": viseme((0.05, 0.20, 0.24, 0.40, 0.00), (0.9, 1.1)),
+    "CH": viseme((0.05, 0.20, 0.22, 0.35, 0.00), (0.9, 1.1)),
+    "JH": viseme((0.05, 0.20, 0.22, 0.35, 0.00), (0.9, 1.1)),
+    "R": viseme((0.06, 0.05, 0.04, 0.50, 0.00), (0.7, 0.8)),
+    "W": viseme((0.02, 0.00, 0.00, 0.95, 0.00), (1.3, 1.3)),
+    "Y": viseme((0.12, 0.30, 0.00, 0.00, 0.40), (0.6, 0.6)),
+    "K": viseme((0.11, 0.20, 0.00, 0.00, 0.10), (0.3, 0.1)),
+    "G": viseme((0.11, 0.20, 0.00, 0.00, 0.10), (0.3, 0.1)),
+    "NG": viseme((0.11, 0.20, 0.00, 0.00, 0.10), (0.3, 0.1)),
+    "HH": viseme((0.15, 0.20, 0.00, 0.00, 0.10), (0.2, 0.1)),
 }
-BREATH = _viseme((0.11, 0.16, 0.00, 0.00, 0.03), (0.5, 0.3))
+BREATH = viseme((0.11, 0.16, 0.00, 0.00, 0.03), (0.5, 0.3))
 """Lips a little apart in short pauses: people breathe in through the mouth between phrases."""
-REST = _viseme((0.00, 0.00, 0.00, 0.00, 0.00), (0.8, 0.5))
+REST = viseme((0.00, 0.00, 0.00, 0.00, 0.00), (0.8, 0.5))
 VISEMES: dict[str, Viseme] = {**_VOWELS, **_CONSONANTS, "SIL": REST}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mouth:
+    """What lips do for each phone, and what their articulators are in ARKit's words."""
+
+    visemes: Mapping[str, Viseme]
+    actions: Float[np.ndarray, "a 52"]
+
+
+AVERAGE = Mouth(visemes=VISEMES, actions=ARKIT_FROM_ARTICULATORS)
 DIPHTHONGS = {"AW": ("AA", "UH"), "AY": ("AA", "IH"), "EY": ("EH", "IY"), "OW": ("AO", "UW"), "OY": ("AO", "IH")}
 """Vowels that glide from one to the other, about half of the time each."""
 

@@ -18,6 +18,7 @@ from avatar.speech.phones import SILENCE, Phone
 from avatar.speech.rule_motion import RuleMotion
 from avatar.speech.style import SpeechStyle
 from avatar.speech.voices import EspeakVoice
+from avatar.synthetic.mouth import DRAWN
 
 LINES = (
     "Hello, and welcome. My name is of no importance, because I was drawn by a program.",
@@ -87,7 +88,7 @@ def perform(
         head_std=(0.012, 0.014, 0.008),
         gaze_hold=0.0,  # `_gaze` has the eyes stay with the listener
     )
-    spoken = RuleMotion(style, hear=lambda _: [phones])(heard, fps, seed).select(slice(0, count))
+    spoken = RuleMotion(style, hear=lambda _: [phones], mouth=DRAWN)(heard, fps, seed).select(slice(0, count))
     count = len(spoken)
     times = np.arange(count) / fps
     swivel = _swivel(times, seconds)

@@ -1,14 +1,17 @@
-"""`python -m tests.perf.speech --json FILE [--lips FILE] [--cache DIR] [clip ...]`: lips by sound against filmed lips.
+"""`python -m tests.perf.speech --json FILE [--lips FILE] [--cache DIR] [--minutes 60] [clip ...]`: lips by sound
+against filmed lips.
 
 MediaPipe's face mesh, aligned by the rigid part of the face, gives the gap of the inner lips and the width of the
 mouth; every model gives the same for the average head from the sound alone, with nothing fitted to the clips but one
 shift of sound against picture each, which the rule model finds. For each clip and model: Pearson r of opening and
-width, lag of the opening, and how many visible lip closures are predicted. Then what moves the lips without a voice,
-how fast listening is, and whether a stream hears what is heard at once.
+width, lag of the opening, and how many visible lip closures are predicted. `live` alone is causal, with 153 ms of
+delay; the others hear the whole sound. Then what moves the lips without a voice, how fast listening is, whether a
+stream hears what is heard at once, and, if asked, what an hour of live lips costs and whether they drift.
 """
 
 import argparse
 import json
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,14 +27,17 @@ from avatar.core import AudioTrack
 from avatar.media import read_audio, write_json
 from avatar.speech.base import AbstractSpeechMotion
 from avatar.speech.features import RATE, loudness, speech_samples, voice_activity
-from avatar.speech.learned_motion import LearnedMotion, hear_lips
+from avatar.speech.learned_motion import WEIGHTS, LearnedMotion, hear_lips
 from avatar.speech.lip_net import LipNet, load_net
 from avatar.speech.lip_stream import LATENCY, LipStream
+from avatar.speech.live_motion import DELAY, LiveMotion
 from avatar.speech.offset import estimate
 from avatar.speech.phones import listen
 from avatar.speech.rule_motion import RuleMotion
+from avatar.speech.style import SpeechStyle, lips_only
 from avatar.speech.visemes import LIP_GAP_MM, LIP_WIDTH_MM
 from tests.perf.mouths import closures, correlation, draw, hits, lag, measured
+from tests.perf.processes import resident_bytes
 
 SHARED = Path(__file__).parents[3] / "shared"
 CLIPS = (
@@ -49,7 +55,18 @@ Curves = dict[str, Float[np.ndarray, "t"]]
 
 def lip_curves(audio: AudioTrack, model: AbstractSpeechMotion) -> Curves:
     """Gap and width (mm) of the average head, blurred as a 25 Hz film would show them."""
-    expression = model(audio, GRID_HZ).expression.numpy()
+    return _curves(model(audio, GRID_HZ).expression.numpy())
+
+
+def live_curves(audio: AudioTrack) -> Curves:
+    """The same of lips that follow a microphone."""
+    samples = np.pad(speech_samples(audio), (0, 2 * round(DELAY * RATE)))
+    motion = LiveMotion(lips_only(SpeechStyle()), GRID_HZ).push(samples)
+    assert motion is not None
+    return _curves(motion.expression.numpy())
+
+
+def _curves(expression: Float[np.ndarray, "t 52"]) -> Curves:
     curves = {"opening": np.maximum(expression @ LIP_GAP_MM, -0.9), "width": expression @ LIP_WIDTH_MM}
     return {name: gaussian_filter1d(curve, 1.2) for name, curve in curves.items()}
 
@@ -85,7 +102,7 @@ def agreement(curves: Curves, filmed: Curves, moments: Float[np.ndarray, "t"], f
 class Tools:
     """What the command line gave."""
 
-    net: LipNet | None
+    net: LipNet
     cache: Path | None
     plots: Path | None
 
@@ -100,13 +117,17 @@ def score_clip(path: Path, tools: Tools) -> dict[str, object]:
     inside = (moments >= 0) & (moments <= audio.seconds)
     filmed = {name: np.where(inside, getattr(mouth, name), np.nan) for name in ("opening", "width")}
     by_rule = lip_curves(audio, rule)
-    models = {"rule": by_rule, "energy": energy_curves(audio), "shuffled": rolled(by_rule)}
-    cost = {"rule": rule_s}
-    if tools.net is not None:
-        heard, cost["learned"] = timed(partial(hear_lips, audio, tools.net))
-        models["learned"] = lip_curves(audio, LearnedMotion(lambda _: heard))
+    heard, learned_s = timed(partial(hear_lips, audio, tools.net))
+    best = lip_curves(audio, LearnedMotion(hear=lambda _: heard))
+    models = {
+        "learned": best,
+        "rule": by_rule,
+        "live": live_curves(audio),
+        "energy": energy_curves(audio),
+        "shuffled": rolled(best),
+    }
+    cost = {"rule": rule_s, "learned": learned_s}
     if tools.plots is not None:
-        best = models.get("learned", by_rule)
         grid = np.arange(len(best["opening"])) / GRID_HZ
         seen = {name: np.interp(moments, grid, curve) for name, curve in best.items()}
         draw(tools.plots / f"{path.stem}.png", mouth, seen, offset)
@@ -215,6 +236,28 @@ def score_stream(path: Path, net: LipNet) -> dict[str, float]:
     }
 
 
+def score_long(path: Path, minutes: float) -> list[dict[str, float]]:
+    """Live lips of a voice that goes on: of each twelfth the opening (mm), the cost, and the memory held (MB)."""
+    samples, stream = speech_samples(read_audio(path)), LiveMotion(lips_only(SpeechStyle()), 25.0)
+    piece, rows, at = RATE // 10, [], 0
+    for _ in range(12):
+        gaps, started, ends = [], time.process_time(), at + round(minutes * 60 / 12 * RATE)
+        while at < ends:
+            motion = stream.push(np.take(samples, np.arange(at, at + piece), mode="wrap"))
+            at += piece
+            if motion is not None:
+                gaps.append(motion.expression.numpy() @ LIP_GAP_MM)
+        gap = np.concatenate(gaps)
+        rows.append({
+            "minutes": round(at / RATE / 60, 1),
+            "gap_mean_mm": round(float(gap.mean()), 3),
+            "gap_p95_mm": round(float(np.percentile(gap, 95)), 3),
+            "real_time_factor": round((time.process_time() - started) / (minutes * 60 / 12), 4),
+            "memory_mb": round(resident_bytes(os.getpid()) / 1e6, 1),
+        })  # fmt: skip
+    return rows
+
+
 def means(clips: dict[str, dict]) -> dict[str, dict[str, float]]:
     """Mean over the clips for every model (median of the sizes of the lags)."""
     out = {}
@@ -245,13 +288,14 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, help="folder for what was followed in the films")
     parser.add_argument("--plots", type=Path)
     parser.add_argument("--shared", type=Path, default=SHARED, help="folder with clips/ and audio/")
-    parser.add_argument("--lips", type=Path, help="weights of a trained network, to measure it too")
+    parser.add_argument("--lips", type=Path, default=WEIGHTS, help="other weights than those that are shipped")
+    parser.add_argument("--minutes", type=float, default=0.0, help="of live lips in one go")
     options = parser.parse_args()
-    tools = Tools(net=load_net(options.lips) if options.lips else None, cache=options.cache, plots=options.plots)
-    net = tools.net
-    movers: dict[str, AbstractSpeechMotion] = {"rule": RuleMotion()}
-    if net is not None:
-        movers["learned"] = LearnedMotion(lambda audio: hear_lips(audio, net))
+    tools = Tools(net=load_net(options.lips), cache=options.cache, plots=options.plots)
+    movers: dict[str, AbstractSpeechMotion] = {
+        "learned": LearnedMotion(hear=lambda audio: hear_lips(audio, tools.net)),
+        "rule": RuleMotion(),
+    }
     clips: dict[str, dict] = {}
     for name in options.clips:
         clips[name] = score_clip(options.shared / "clips" / f"{name}.mp4", tools)
@@ -265,9 +309,11 @@ def main() -> None:
         "clips": clips,
         "quiet": {name: score_quiet(mover) for name, mover in movers.items()},
         "voices": {n: {path.name: score_voice(path, mover) for path in paths} for n, mover in movers.items()},
-        "stream": score_stream(paths[0], net or LipNet().eval()) if paths else {},
+        "stream": score_stream(paths[0], tools.net) if paths else {},
     }
-    for key in ("quiet", "voices", "stream"):
+    if options.minutes and paths:
+        report["long"] = score_long(paths[0], options.minutes)
+    for key in ("quiet", "voices", "stream", *(["long"] if "long" in report else [])):
         print(key, json.dumps(report[key]))
     if options.json:
         write_json(options.json, json.loads(json.dumps(report).replace("NaN", "null")))

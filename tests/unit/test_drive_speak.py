@@ -98,12 +98,13 @@ def test_an_avatar_that_only_listens_needs_no_voice_of_its_own(avatar, tmp_path)
 
 def test_a_text_is_said_with_the_engines_own_timing(avatar, monkeypatch):
     pytest.importorskip("espeakng_loader", reason="a voice is needed")
-    from avatar.speech import rule_motion
+    from avatar.speech import learned_motion, rule_motion
 
     def listen(_):
         raise AssertionError("nobody had to listen")
 
-    monkeypatch.setattr(rule_motion, "listen", listen)
+    for listener in (learned_motion, rule_motion):
+        monkeypatch.setattr(listener, "listen", listen)
     motion, heard = acted(Script(text="Papa bought a big umbrella.", language="en-us"), avatar)
     assert heard.rate == 48_000 and len(motion) == pytest.approx(heard.seconds * avatar.meta.fps, abs=1)
     assert motion.expression[:, INDEX["jawOpen"]].max() > 0.1

@@ -11,13 +11,14 @@ from safetensors.torch import load_file, save_file
 pytest.importorskip("pocketsphinx", reason="the acoustic tables come with pocketsphinx")
 
 from avatar.errors import InputError
-from avatar.events import silent
+from avatar.events import Event, Notice, silent
 from avatar.recipes import speech, speech_corpus, speech_voices
 from avatar.recipes.speech_sound import degraded, music, throat
 from avatar.recipes.speech_voices import Espeak, foreign, words
+from avatar.speech.acoustics import acoustic_tables
 from avatar.speech.features import RATE
-from avatar.speech.hearing import COLUMNS, LOUDNESS
-from avatar.speech.lip_net import CURVES, GATES, load_net
+from avatar.speech.hearing import COLUMNS, LOUDNESS, PHONE
+from avatar.speech.lip_net import CURVES, GATES, PHONES, load_net
 from avatar.speech.phones import Phone
 from tests.unit.test_speech_hearing import voice
 
@@ -49,18 +50,22 @@ def test_music_has_notes_and_an_end():
 def test_examples_close_the_lips_at_a_bilabial_only():
     phones = [Phone("SIL", 0.0, 0.3), Phone("AA", 0.3, 0.6), Phone("M", 0.6, 0.7), Phone("AA", 0.7, 1.0)]
     rows = speech_corpus.examples(voice(1.0), phones, reach=1.0)
-    assert rows["features"].shape == (100, COLUMNS) and rows["lips"].shape == (100, CURVES + GATES)
-    shut = rows["lips"][:, CURVES]
+    lips = speech_corpus.lips_of(rows["phone"], rows["reach"])
+    assert rows["features"].shape == (100, COLUMNS) and lips.shape == (100, CURVES + GATES)
+    shut = lips[:, CURVES]
     assert shut[65] == 1.0 and shut[:50].max() == 0.0 and shut[80:].max() == 0.0
-    assert rows["lips"][45, 0] > 0.25 > rows["lips"][5, 0]
+    assert lips[45, 0] > 0.25 > lips[5, 0]
 
 
 def test_slurred_speech_moves_less_than_clear_speech():
     phones = [
         Phone(s, 0.1 * i, 0.1 * i + 0.1) for i, s in enumerate(["AA", "T", "IY", "T", "AA", "T", "IY", "T", "AA", "T"])
     ]
-    clear, slurred = (speech_corpus.examples(voice(1.0), phones, reach)["lips"][:, 0].std() for reach in (0.7, 1.5))
-    assert clear > 1.2 * slurred
+    spoken = speech_corpus.examples(voice(1.0), phones, 1.0)["phone"]
+    # Both in one part: a part holds recordings of several speakers.
+    reach = np.repeat(np.log([0.7, 1.5]), len(spoken)).astype(np.float16)
+    clear, slurred = np.split(speech_corpus.lips_of(np.tile(spoken, 2), reach)[:, 0], 2)
+    assert clear.std() > 1.2 * slurred.std()
 
 
 def test_marks_without_sound_are_no_pauses():
@@ -89,6 +94,21 @@ def test_plan_asks_for_an_engine(monkeypatch):
         speech_corpus.plan(1.0, 0)
 
 
+def test_corpus_says_whose_voices_are_missing_and_how_to_get_them(monkeypatch, tmp_path):
+    class Dumb(Espeak):
+        name, install = "dumb", "pip install dumb"
+
+        def voices(self) -> list[str]:
+            return []
+
+    monkeypatch.setattr(speech_corpus, "ENGINES", (Dumb(), Espeak()))
+    monkeypatch.setattr(speech_corpus, "plan", lambda hours, seed: [])
+    heard: list[Event] = []
+    speech_corpus.build(tmp_path, 1.0, heard.append)
+    told = [event.message for event in heard if isinstance(event, Notice) and "dumb" in event.message]
+    assert len(told) == 1 and "pip install dumb" in told[0]
+
+
 def test_corpus_resumes_and_says_what_it_is(monkeypatch, tmp_path):
     pytest.importorskip("espeakng_loader")
     monkeypatch.setattr(speech_corpus, "ENGINES", (Espeak(),))
@@ -106,17 +126,17 @@ def test_corpus_resumes_and_says_what_it_is(monkeypatch, tmp_path):
 
 
 def drawn_corpus(folder: Path) -> None:
-    """Lips that open with the loudness alone."""
+    """A voice that says AA where it is loud, else W."""
     rng = np.random.default_rng(0)
     for name in ("espeak-ng_en", "flite_awb"):
         features = rng.normal(size=(3000, COLUMNS)).astype(np.float32)
-        slow = np.convolve(rng.normal(size=3000), np.ones(20) / 20, "same")
+        slow = np.convolve(rng.normal(size=3000), np.ones(20), "same") / 20**0.5
         features[:, LOUDNESS] = slow
-        lips = np.zeros((3000, CURVES + GATES), np.float32)
-        lips[:, 0] = np.clip(0.3 + slow, 0, 1)
-        rows = {"features": features, "lips": lips, "reach": np.zeros(3000, np.float32)}
+        features[:, PHONE] = 1 / PHONES
+        spoken = np.where(slow > 0, *(acoustic_tables().phones.index(phone) for phone in ("AA", "W")))
+        rows = {"features": features, "reach": np.zeros(3000, np.float32)}
         halves = {key: torch.from_numpy(value).half() for key, value in rows.items()}
-        save_file(halves | {"phone": torch.zeros(3000, dtype=torch.uint8)}, folder / f"{name}_0.safetensors")
+        save_file(halves | {"phone": torch.from_numpy(spoken.astype(np.uint8))}, folder / f"{name}_0.safetensors")
 
 
 def test_training_learns_what_the_corpus_shows_and_goes_on_from_its_file(tmp_path, monkeypatch):
@@ -125,9 +145,9 @@ def test_training_learns_what_the_corpus_shows_and_goes_on_from_its_file(tmp_pat
     monkeypatch.setattr(speech, "WARM_UP", 5)
     drawn_corpus(tmp_path)
     weights = tmp_path / "lips.bin"
-    figures = speech.train(tmp_path, weights, speech.Plan(minutes=5, steps=60), silent)
+    figures = speech.train(tmp_path, weights, speech.Plan(steps=60), silent)
     assert figures["r_gap"] > 0.5
-    speech.train(tmp_path, weights, speech.Plan(minutes=5, steps=1, start=weights), silent)
+    speech.train(tmp_path, weights, speech.Plan(steps=1, start=weights), silent)
     assert load_net(weights).enter.weight.isfinite().all()
 
 

@@ -22,7 +22,7 @@ def spoken() -> np.ndarray:
     pytest.importorskip("espeakng_loader", reason="a voice is needed")
     from avatar.speech.voices import EspeakVoice
 
-    return speech_samples(EspeakVoice().say("My mother bought a big umbrella before the movie.", "en").audio)
+    return speech_samples(EspeakVoice().say("My mother bought a big umbrella before the movie.", "en+f3").audio)
 
 
 def expression(samples: np.ndarray, size: int = 640, fps: float = 25.0) -> torch.Tensor:

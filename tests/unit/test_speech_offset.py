@@ -70,6 +70,15 @@ def test_channels_that_disagree_are_refused():
     assert found.seconds == 0 and found.confidence < 0.5 and "disagree" in found.reason
 
 
+def test_channels_whose_broad_peaks_lie_a_little_apart_are_believed():
+    audio, model = talk(8.0)
+    opening, _ = measured(audio, model, 0.17, 1.5)
+    _, width = measured(audio, model, 0.10, 1.5)
+    found = estimate(audio, opening, width, FPS, model)
+    assert abs(found.channels["opening"] - found.channels["width"]) > 0.05
+    assert 0.10 <= found.seconds <= 0.17 and found.confidence >= 0.5
+
+
 def test_a_mouth_that_does_not_speak_is_refused():
     audio, model = talk(10.0)
     other_audio, other = talk(10.0, seed=7)

@@ -278,11 +278,13 @@ def test_a_recording_without_sound_has_none() -> None:
 def test_another_style_moves_the_same_words_more_or_less() -> None:
     from avatar.face.arkit import INDEX
     from avatar.speech.phones import Phone
+    from avatar.speech.rule_motion import RuleMotion
 
     avatar, sound = toy.avatar(64, 400), pulses.sound(2.0)
     avatar.meta = replace(avatar.meta, speech=to_dict(SpeechStyle()))
-    hearing = [[Phone("SIL", 0.0, 0.3), Phone("AA", 0.3, 1.0), Phone("SIL", 1.0, 2.0)]]
-    spoken = Performance(name="a", motion=pulses.motion(2.0), sound=sound, hearing=hearing)
+    phones = [Phone("SIL", 0.0, 0.3), Phone("AA", 0.3, 1.0), Phone("SIL", 1.0, 2.0)]
+    lips = lambda way: RuleMotion(way, lambda _: [phones])  # noqa: E731
+    spoken = Performance(name="a", motion=pulses.motion(2.0), sound=sound, lips=lips)
     jaws = {
         style: float(restyled(spoken, avatar, style).motion.expression[:, INDEX["jawOpen"]].max())
         for style in ("calm", "own", "lively")
