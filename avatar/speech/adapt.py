@@ -1,7 +1,7 @@
 """One person's way of speaking, read off their tracked motion and their own voice."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -31,6 +31,8 @@ _CORNERS = np.isin(np.arange(52), [i for n, i in ARKIT_INDEX.items() if n.starts
 """What draws the corners of the mouth: filmed closures press them out, so their rest is that of speech in general."""
 _TELLABLE_MM = 0.3
 """Gaps that differ by less are the same to a tracker."""
+_OPEN_MM, _FEW, _ROUNDS = 1.0, 10, 3
+"""Gap from which lips are apart, and the frames of such that are needed; rounds in which offsets and gain settle."""
 _ROUNDED = [ARKIT_INDEX["mouthFunnel"], ARKIT_INDEX["mouthPucker"]]
 _EYES, _MOUTH = slice(0, 14), slice(14, ARKIT_INDEX["mouthUpperUpRight"] + 1)
 
@@ -62,9 +64,11 @@ def fit_style(
     opening_gain, width_gain, spread = _lip_gains(person, sound, hearings)
     if person.use.sum() >= LEAST_SECONDS * motion.fps:
         rest = np.where(_CORNERS, np.clip(np.median(expression[person.use], axis=0) - spread, 0.0, 1.0), rest)
+    apart, opening_gain = _lips_apart(replace(person, rest=rest), (opening_gain, width_gain), sound, hearings)
     blink_hz, blink_depth = _blinks(expression, seen, motion.fps)
     return SpeechStyle(
         rest=_plain(rest),
+        apart=_plain(apart),
         opening_gain=opening_gain,
         width_gain=width_gain,
         ceiling=_plain(_ceiling(expression[seen], motion.fps)),
@@ -132,6 +136,34 @@ def _lip_gains(
     model = modelled(SpeechStyle(width_gain=width))
     opening = _gain(np.maximum(model @ LIP_GAP_MM, -1.0), np.maximum(moved @ LIP_GAP_MM, -1.0), film.fps)
     return opening, width, np.median(model, axis=0) if len(model) else np.zeros(moved.shape[1])
+
+
+def _lips_apart(
+    film: _Film, gains: tuple[float, float], sound: AudioTrack, hearings: Sequence[Sequence[Phone]]
+) -> tuple[Float[np.ndarray, "52"], float]:
+    """What the face does while the lips are apart, beside the rest and what the model moves, and the opening's gain.
+
+    People who press their lips together at rest don't while they speak, and some hold them apart all the time.
+    """
+    (opening, width), apart = gains, np.zeros(len(film.rest))
+    filmed = film.expression[film.use]
+    open_mouth = filmed[filmed @ LIP_GAP_MM > _OPEN_MM]
+    trust = len(open_mouth) / (len(open_mouth) + LEAST_SECONDS * film.fps)
+
+    def modelled(own: Float[np.ndarray, "52"], opening: float) -> Float[np.ndarray, "n 52"]:
+        style = SpeechStyle(rest=_plain(film.rest), apart=_plain(own), opening_gain=opening, width_gain=width)
+        return RuleMotion(style, hear=lambda _: hearings)(sound, film.fps).expression.numpy()[film.use]
+
+    for _ in range(_ROUNDS):
+        alone = modelled(np.zeros(len(apart)), opening)
+        moved = alone[(alone - film.rest) @ LIP_GAP_MM > _OPEN_MM]
+        if min(len(moved), len(open_mouth)) < _FEW:
+            return np.zeros(len(apart)), gains[0]
+        apart[_MOUTH] = trust * (np.median(open_mouth, axis=0) - np.median(moved, axis=0))[_MOUTH]
+        model = np.maximum(modelled(apart, opening) @ LIP_GAP_MM, 0.0)
+        more = _gain(model, np.maximum(filmed @ LIP_GAP_MM, 0.0), film.fps)
+        opening = float(np.clip(opening * more, *GAIN_LIMITS))
+    return apart, opening
 
 
 def _gain(model: Float[np.ndarray, "n"], person: Float[np.ndarray, "n"], fps: float) -> float:

@@ -32,6 +32,8 @@ _PARTS, _PARTS_LITTLE = LIP_GAP_MM > 1.0, (LIP_GAP_MM > 0) & (LIP_GAP_MM <= 1.0)
 APART, _LITTLE = (0.4, 3.4), 0.1
 """Millimetres between the lips from which an emotion parts them further, and at which it does so in full; by how much
 it may part lips that touch."""
+_PARTED = (0.5, 3.0)
+"""Millimetres by which speech parts the lips from which a person's own way with parted lips shows, and in full."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,8 +106,11 @@ def _expression(lips: Lips, heard: Prosody, style: SpeechStyle) -> Float[np.ndar
     rest = np.asarray(style.rest, np.float32)
     contact = np.zeros_like(curves)
     contact[:, [PRESS, BITE]] = curves[:, [PRESS, BITE]]
+    moved = (curves - contact) @ lips.actions
     # The resting lips touch already; a contact presses them as far as it asks, not on top of that.
-    out = np.maximum(rest, contact @ lips.actions) + (curves - contact) @ lips.actions
+    out = np.maximum(rest, contact @ lips.actions) + moved
+    free = _smooth(moved @ LIP_GAP_MM, _PARTED) * (1.0 - np.maximum(lips.shut, lips.bite))[:, None]
+    out += free * np.asarray(style.apart, np.float32)
     out = np.clip(out, 0.0, np.asarray(style.ceiling))
     return np.clip(out + _mood(style, (out - rest) @ LIP_GAP_MM), 0.0, 1.0).astype(np.float32)
 
@@ -116,7 +121,12 @@ def _mood(style: SpeechStyle, gap: Float[np.ndarray, "t"]) -> Float[np.ndarray, 
     Args:
         gap: millimetres between the lips.
     """
-    mood, free = np.asarray(style.mood), np.clip((gap - APART[0]) / np.ptp(APART), 0.0, 1.0)[:, None]
-    free = free * free * (3.0 - 2.0 * free)
+    mood, free = np.asarray(style.mood), _smooth(gap, APART)
     kept = min(_LITTLE / max(float((mood * LIP_GAP_MM)[_PARTS_LITTLE].sum()), 1e-9), 1.0)
     return mood * np.where(_PARTS, free, np.where(_PARTS_LITTLE, kept + (1.0 - kept) * free, 1.0))
+
+
+def _smooth(gap: Float[np.ndarray, "t"], limits: tuple[float, float]) -> Float[np.ndarray, "t 1"]:
+    """0 up to the first limit, 1 from the second on, smooth in between."""
+    free = np.clip((gap - limits[0]) / (limits[1] - limits[0]), 0.0, 1.0)[:, None]
+    return free * free * (3.0 - 2.0 * free)

@@ -15,6 +15,9 @@ class SpeechStyle:
 
     rest: tuple[float, ...] = (0.0,) * EXPRESSION_SIZE
     """ARKit coefficients [52] of the face with the lips together and the eyes open."""
+    apart: tuple[float, ...] = (0.0,) * EXPRESSION_SIZE
+    """Offsets [52] of the face while speech holds the lips apart: what presses them at rest lets go, and how far this
+    person parts them in between."""
     opening_gain: float = 1.0
     """Factor on jaw and parted lips."""
     width_gain: float = 1.0
@@ -46,7 +49,7 @@ class SpeechStyle:
     """Offsets [52] of an emotion, see `avatar.speech.emotion.mood`; not limited by `ceiling`."""
 
     def __post_init__(self) -> None:
-        for name in ("rest", "ceiling", "mood"):
+        for name in ("rest", "apart", "ceiling", "mood"):
             if len(getattr(self, name)) != EXPRESSION_SIZE:
                 found = len(getattr(self, name))
                 raise InputError(

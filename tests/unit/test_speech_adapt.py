@@ -68,6 +68,40 @@ def test_style_is_read_back_from_a_minute_of_film():
     assert RuleMotion(found, hear=lambda _: [phones])(audio, 25.0).expression.shape == motion.expression.shape
 
 
+def pressed() -> SpeechStyle:
+    """Presses the lips at rest, and holds them apart while speaking."""
+    rest, apart = np.array(rest_face()), np.zeros(52)
+    for name, at_rest, speaking in (
+        ("mouthRollLower", 0.3, -0.3),
+        ("mouthClose", 0.06, -0.06),
+        ("mouthLowerDownLeft", 0.0, 0.2),
+        ("mouthLowerDownRight", 0.0, 0.2),
+    ):
+        rest[ARKIT_INDEX[name]], apart[ARKIT_INDEX[name]] = at_rest, speaking
+    return replace(PERSON, rest=tuple(rest.tolist()), apart=tuple(apart.tolist()), opening_gain=1.2)
+
+
+def test_lips_that_are_pressed_at_rest_let_go_in_speech_and_meet_again():
+    style = pressed()
+    motion, audio, phones = film(40.0, style)
+    found = fit_style(motion, audio, hear=lambda _: [phones])
+    gap = {}
+    for name, way in (("film", style), ("found", found), ("rest alone", replace(found, apart=(0.0,) * 52))):
+        spoken = RuleMotion(way, hear=lambda _: [phones])(audio, 25.0).expression.numpy()
+        gap[name] = np.maximum(spoken @ LIP_GAP_MM, 0.0)
+    assert np.quantile(gap["found"], (0.5, 0.9)) == pytest.approx(np.quantile(gap["film"], (0.5, 0.9)), rel=0.2)
+    assert np.median(gap["rest alone"]) < 0.6 * np.median(gap["film"])
+    shut = gap["film"] < 0.2
+    assert shut.mean() > 0.1
+    assert (gap["found"][shut] < 0.5).mean() > 0.9
+
+
+def test_a_style_from_before_lips_were_held_apart_is_read():
+    data = to_dict(PERSON)
+    del data["apart"]
+    assert from_dict(SpeechStyle, data) == PERSON
+
+
 def test_two_seconds_of_film_keep_the_average_speakers_gains():
     motion, audio, phones = film(2.0, PERSON)
     found = fit_style(motion, audio, hear=lambda _: [phones])
