@@ -134,7 +134,10 @@ class AvatarModel:
         """
         folder = Path(folder)
         if not (folder / FILES[0]).exists():
-            raise InputError(f"{folder}: is no avatar (no {FILES[0]}); make one with `avatar build VIDEO -o FOLDER`")
+            way, built = "make one with `avatar build VIDEO -o FOLDER`", folder / "avatar"
+            if (built / FILES[0]).exists():
+                way = f"its avatar is {built}"
+            raise InputError(f"{folder}: is no avatar (no {FILES[0]}); {way}")
         data = config.load_json(folder / FILES[0])
         found = data.get("schema")
         if isinstance(found, int) and found > SCHEMA:

@@ -127,6 +127,8 @@ def test_a_folder_that_is_no_avatar_and_a_file_without_sound_are_refused(avatar,
     with pytest.raises(InputError, match="is no avatar"):
         speak(tmp_path, tmp_path / "x.wav", tmp_path / "h.mp4")
     avatar.save(tmp_path / "avatar")
+    with pytest.raises(InputError, match=r"its avatar is .*/avatar$"):
+        speak(tmp_path, tmp_path / "x.wav", tmp_path / "h.mp4")
     Path(tmp_path / "x.wav").write_bytes(b"not sound")
     with pytest.raises(InputError, match=r"x\.wav"):
         speak(tmp_path / "avatar", tmp_path / "x.wav", tmp_path / "h.mp4")
