@@ -16,7 +16,8 @@ from avatar.speech.visemes import ALIKE, JAW, LIP_GAP_MM, LIP_WIDTH_MM, PART, PU
 
 LEAST_OPENING = 0.5
 """Part of an opening that habits leave: they shut no mouth that the sound opens."""
-_GROUP = {symbol: k for k, group in enumerate(ALIKE) for symbol in group}
+GROUP = {symbol: k for k, group in enumerate(ALIKE) for symbol in group}
+"""Which of `ALIKE` a phone belongs to."""
 
 
 def shares(hearings: Sequence[Sequence[Phone]], times: Float[np.ndarray, "t"]) -> Float[np.ndarray, "2 t k"]:
@@ -30,8 +31,8 @@ def shares(hearings: Sequence[Sequence[Phone]], times: Float[np.ndarray, "t"]) -
         for symbol, _, where, influence in influences(phones, times, SHARP if len(hearings) > 1 else 1.0):
             both = influence[:, [JAW, PUCKER]].T
             total[:, where] += both
-            if symbol in _GROUP:
-                own[:, where, _GROUP[symbol]] += both
+            if symbol in GROUP:
+                own[:, where, GROUP[symbol]] += both
         out += own / total[..., None] / len(hearings)
     return out
 
@@ -45,7 +46,13 @@ def adapted(
     """The same lips with a person's habits (`SpeechStyle.habits`); where they touch nothing is added."""
     if not habits:
         return lips
-    opening, width = np.einsum("ctk,kc->ct", shares(hearings, times), np.asarray(habits)) * (1 - lips.shut)
+    opening, width = np.einsum("ctk,kc->ct", shares(hearings, times), np.asarray(habits))
+    return moved(lips, opening, width)
+
+
+def moved(lips: Lips, opening: Float[np.ndarray, "t"], width: Float[np.ndarray, "t"]) -> Lips:
+    """The same lips opened and widened by so many millimetres more."""
+    opening, width = opening * (1 - lips.shut), width * (1 - lips.shut)
     curves = lips.curves.copy()
     # Openings grow as those of a wide vowel do.
     way, gap, wide = np.array([WIDE[JAW], WIDE[PART]]), lips.actions @ LIP_GAP_MM, lips.actions @ LIP_WIDTH_MM
