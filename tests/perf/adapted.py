@@ -16,8 +16,10 @@ from avatar.core import AudioTrack
 from avatar.face.track_io import load_track
 from avatar.media import Workspace, read_audio
 from avatar.speech.adapt import fit_style
+from avatar.speech.features import RATE, speech_samples
 from avatar.speech.learned_motion import Heard, LearnedMotion, hear_lips
 from avatar.speech.lip_net import LipNet
+from avatar.speech.live_motion import DELAY, LiveMotion
 from avatar.speech.offset import estimate
 from avatar.speech.style import SpeechStyle, lips_only
 from tests.perf.mouths import measured
@@ -53,9 +55,14 @@ class LaterLips:
             "10 s": short,
         }
 
-    def moved(self, style: SpeechStyle, fps: float) -> Float[np.ndarray, "t 52"]:
-        """The lips beyond the resting face, for the whole sound."""
-        motion = LearnedMotion(lips_only(style), hear=lambda _: self._heard)(self._audio, fps)
+    def moved(self, style: SpeechStyle, fps: float, *, live: bool = False) -> Float[np.ndarray, "t 52"]:
+        """The lips beyond the resting face, for the whole sound or as it comes from a microphone."""
+        if live:
+            samples = np.pad(speech_samples(self._audio), (0, 2 * round(DELAY * RATE)))
+            motion = LiveMotion(lips_only(style), fps).push(samples)
+            assert motion is not None
+        else:
+            motion = LearnedMotion(lips_only(style), hear=lambda _: self._heard)(self._audio, fps)
         return motion.expression.numpy() - np.asarray(style.rest, np.float32)
 
     def _learned(self, count: int) -> SpeechStyle:

@@ -264,6 +264,8 @@ def score_adapted(later: LaterLips) -> dict[str, object]:
     """Figures of the rest of a clip by every way of speaking, and how many habits were learned."""
     styles = later.styles()
     curves = {name: _curves(later.moved(style, GRID_HZ)) for name, style in styles.items()}
+    for name in ("60 %, no habits", "60 %"):
+        curves[f"live, {name}"] = _curves(later.moved(styles[name], GRID_HZ, live=True))
     return {
         "habits": {name: int(np.any(style.habits, axis=0).sum()) for name, style in styles.items() if style.habits},
         "models": {n: agreement(own, later.filmed, later.moments, later.fps) for n, own in curves.items()},
