@@ -10,25 +10,32 @@ from scipy.spatial.transform import Rotation
 
 from avatar.core import AudioTrack, MotionSequence
 from avatar.speech.features import speech_samples
+from avatar.speech.habits import shares
 from avatar.speech.phones import Phone, listen
-from avatar.speech.rule_motion import RuleMotion, speech_activity
+from avatar.speech.rule_motion import RuleMotion, lips_of, prosody, speech_activity
 from avatar.speech.style import SpeechStyle
-from avatar.speech.visemes import ARKIT_INDEX, LIP_GAP_MM, LIP_WIDTH_MM
+from avatar.speech.visemes import ALIKE, ARKIT_INDEX, AVERAGE, CLOSURES, CONTACTS, LIP_GAP_MM, LIP_WIDTH_MM
 
 GAIN_LIMITS = (0.4, 2.5)
 BLOCKS = 4
 """Parts of the clip for cross-validation; whole stretches, because neighbouring frames are alike."""
 SHRINKAGE = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Tried trust in the clip: the gain is the clip's own to this power; 0 keeps the average speaker."""
+RIDGES = (3.0, 10.0, 30.0, 100.0, 300.0)
+"""Tried weights against habits: frames in which a group of phones is at its target that count as much as no habit."""
 PRIOR_SECONDS = 20.0
 """The average blink rate counts like this much film."""
 LEAST_SECONDS = 3.0
 """With less speech than this the gains of the average speaker are kept."""
+HABIT_SECONDS = 6.0
+"""With less speech than this nothing is said of single phones."""
 BLINK_ON, BLINK_OFF = 0.35, 0.20
 """eyeBlink above the open eye at which a blink begins and ends."""
 _CORNER_NAMES = ("mouthSmile", "mouthFrown", "mouthDimple", "mouthStretch")
 _CORNERS = np.isin(np.arange(52), [i for n, i in ARKIT_INDEX.items() if n.startswith(_CORNER_NAMES)])
 """What draws the corners of the mouth: filmed closures press them out, so their rest is that of speech in general."""
+LEAST_SLOPE = 0.1
+"""Where the person moves by less of the model than this, the sound does not tell what the lips do."""
 _TELLABLE_MM = 0.3
 """Gaps that differ by less are the same to a tracker."""
 _OPEN_MM, _FEW, _ROUNDS = 1.0, 10, 3
@@ -60,15 +67,18 @@ def fit_style(
     hearings = hear(sound)
     active = _speaking(sound, hearings, count, motion.fps)
     rest = _rest(expression, seen, active, motion.fps)
-    person = _Film(expression=expression, rest=rest, use=seen & active, fps=motion.fps)
-    opening_gain, width_gain, spread = _lip_gains(person, sound, hearings)
+    person = _Film(expression=expression, rest=rest, use=seen & active, seen=seen, fps=motion.fps)
+    own = SpeechStyle(habits=_habits(person, sound, hearings))
+    opening_gain, width_gain, spread = _lip_gains(person, sound, hearings, own)
     if person.use.sum() >= LEAST_SECONDS * motion.fps:
         rest = np.where(_CORNERS, np.clip(np.median(expression[person.use], axis=0) - spread, 0.0, 1.0), rest)
-    apart, opening_gain = _lips_apart(replace(person, rest=rest), (opening_gain, width_gain), sound, hearings)
+    own = replace(own, rest=_plain(rest), opening_gain=opening_gain, width_gain=width_gain)
+    apart, opening_gain = _lips_apart(person, own, sound, hearings)
     blink_hz, blink_depth = _blinks(expression, seen, motion.fps)
     return SpeechStyle(
         rest=_plain(rest),
         apart=_plain(apart),
+        habits=own.habits,
         opening_gain=opening_gain,
         width_gain=width_gain,
         ceiling=_plain(_ceiling(expression[seen], motion.fps)),
@@ -119,11 +129,74 @@ class _Film:
     rest: Float[np.ndarray, "52"]
     use: Bool[np.ndarray, "t"]
     """Frames with a face that speaks."""
+    seen: Bool[np.ndarray, "t"]
+    """Frames with a face."""
     fps: float
 
 
+def _habits(film: _Film, sound: AudioTrack, hearings: Sequence[Sequence[Phone]]) -> tuple[tuple[float, float], ...]:
+    """What the lips do at each of `ALIKE` beyond the rules, or nothing if that does not hold across the clip."""
+    samples, times = speech_samples(sound), np.arange(len(film.seen)) / film.fps
+    heard = prosody(samples, times, speech_activity(samples, hearings))
+    use = film.seen & (heard.gate > 0.5)
+    if use.sum() < HABIT_SECONDS * film.fps:
+        return ()
+    free = heard.gate * (1 - lips_of(hearings, times, heard, AVERAGE).shut)
+    causes = (shares(hearings, times) * free[:, None])[:, use]
+    # How far p, b, m, f and v open is up to their contacts.
+    causes[0][:, [bool({*group} & {*CLOSURES, *CONTACTS}) for group in ALIKE]] = 0.0
+    model = RuleMotion(hear=lambda _: hearings)(sound, film.fps).expression.numpy()[use]
+    moved = (film.expression - film.rest)[use]
+    opening = _habit(causes[0], np.maximum(model @ LIP_GAP_MM, -1.0), np.maximum(moved @ LIP_GAP_MM, -1.0))
+    width = _habit(causes[1], model @ LIP_WIDTH_MM, moved @ LIP_WIDTH_MM)
+    if not (opening.any() or width.any()):
+        return ()
+    return tuple((round(float(o), 3), round(float(w), 3)) for o, w in zip(opening, width, strict=True))
+
+
+def _habit(
+    causes: Float[np.ndarray, "n k"], model: Float[np.ndarray, "n"], person: Float[np.ndarray, "n"]
+) -> Float[np.ndarray, "k"]:
+    """Offsets (millimetres of the model) at each of `ALIKE` with which the model follows the person better.
+
+    The weight against offsets is the one that does best on stretches that were left out; zeros unless the correlation
+    there rises by more than one standard error of the rise.
+    """
+    blocks = np.array_split(np.arange(len(model)), BLOCKS)
+
+    def rises(weight: float) -> Float[np.ndarray, "b"]:
+        out = []
+        for block in blocks:
+            known, said, seen = (np.delete(values, block, axis=0) for values in (causes, model, person))
+            changed = model[block] + causes[block] @ _ridge(known, said, seen, weight)
+            out.append(_correlation(changed, person[block]) - _correlation(model[block], person[block]))
+        return np.array(out)
+
+    tried = [rises(weight) for weight in RIDGES]
+    best = int(np.argmax([rise.mean() for rise in tried]))
+    if tried[best].mean() <= tried[best].std(ddof=1) / np.sqrt(BLOCKS):
+        return np.zeros(causes.shape[1])
+    return _ridge(causes, model, person, RIDGES[best])
+
+
+def _ridge(
+    causes: Float[np.ndarray, "n k"], model: Float[np.ndarray, "n"], person: Float[np.ndarray, "n"], weight: float
+) -> Float[np.ndarray, "k"]:
+    """Ridge regression (Hoerl and Kennard 1970) of what a multiple of the model leaves, in the model's size."""
+    inner, x, y = causes - causes.mean(axis=0), model - model.mean(), person - person.mean()
+    slope = (x @ y) / max(x @ x, 1e-9)
+    if slope < LEAST_SLOPE:
+        return np.zeros(causes.shape[1])
+    return np.linalg.solve(inner.T @ inner + weight * np.eye(causes.shape[1]), inner.T @ (y / slope - x))
+
+
+def _correlation(a: Float[np.ndarray, "n"], b: Float[np.ndarray, "n"]) -> float:
+    x, y = a - a.mean(), b - b.mean()
+    return float(x @ y / max(np.linalg.norm(x) * np.linalg.norm(y), 1e-9))
+
+
 def _lip_gains(
-    film: _Film, sound: AudioTrack, hearings: Sequence[Sequence[Phone]]
+    film: _Film, sound: AudioTrack, hearings: Sequence[Sequence[Phone]], own: SpeechStyle
 ) -> tuple[float, float, Float[np.ndarray, "52"]]:
     """Factors on opening and width that give the model the person's amplitudes; the model's median while speaking."""
 
@@ -131,34 +204,37 @@ def _lip_gains(
         return RuleMotion(style, hear=lambda _: hearings)(sound, film.fps).expression.numpy()[film.use]
 
     moved = (film.expression - film.rest)[film.use]
-    width = _gain(modelled(SpeechStyle()) @ LIP_WIDTH_MM, moved @ LIP_WIDTH_MM, film.fps)
+    width = _gain(modelled(own) @ LIP_WIDTH_MM, moved @ LIP_WIDTH_MM, film.fps)
     # After the width, because rounding parts the lips too. Pressed lips have no gap, however hard they press.
-    model = modelled(SpeechStyle(width_gain=width))
+    model = modelled(replace(own, width_gain=width))
     opening = _gain(np.maximum(model @ LIP_GAP_MM, -1.0), np.maximum(moved @ LIP_GAP_MM, -1.0), film.fps)
     return opening, width, np.median(model, axis=0) if len(model) else np.zeros(moved.shape[1])
 
 
 def _lips_apart(
-    film: _Film, gains: tuple[float, float], sound: AudioTrack, hearings: Sequence[Sequence[Phone]]
+    film: _Film, own: SpeechStyle, sound: AudioTrack, hearings: Sequence[Sequence[Phone]]
 ) -> tuple[Float[np.ndarray, "52"], float]:
     """What the face does while the lips are apart, beside the rest and what the model moves, and the opening's gain.
 
     People who press their lips together at rest don't while they speak, and some hold them apart all the time.
+
+    Args:
+        own: what is known of the person so far.
     """
-    (opening, width), apart = gains, np.zeros(len(film.rest))
+    rest, apart, opening = np.asarray(own.rest), np.zeros(len(own.rest)), own.opening_gain
     filmed = film.expression[film.use]
     open_mouth = filmed[filmed @ LIP_GAP_MM > _OPEN_MM]
     trust = len(open_mouth) / (len(open_mouth) + LEAST_SECONDS * film.fps)
 
-    def modelled(own: Float[np.ndarray, "52"], opening: float) -> Float[np.ndarray, "n 52"]:
-        style = SpeechStyle(rest=_plain(film.rest), apart=_plain(own), opening_gain=opening, width_gain=width)
+    def modelled(apart: Float[np.ndarray, "52"], opening: float) -> Float[np.ndarray, "n 52"]:
+        style = replace(own, apart=_plain(apart), opening_gain=opening)
         return RuleMotion(style, hear=lambda _: hearings)(sound, film.fps).expression.numpy()[film.use]
 
     for _ in range(_ROUNDS):
         alone = modelled(np.zeros(len(apart)), opening)
-        moved = alone[(alone - film.rest) @ LIP_GAP_MM > _OPEN_MM]
+        moved = alone[(alone - rest) @ LIP_GAP_MM > _OPEN_MM]
         if min(len(moved), len(open_mouth)) < _FEW:
-            return np.zeros(len(apart)), gains[0]
+            return np.zeros(len(apart)), own.opening_gain
         apart[_MOUTH] = trust * (np.median(open_mouth, axis=0) - np.median(moved, axis=0))[_MOUTH]
         model = np.maximum(modelled(apart, opening) @ LIP_GAP_MM, 0.0)
         more = _gain(model, np.maximum(filmed @ LIP_GAP_MM, 0.0), film.fps)

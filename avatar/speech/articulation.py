@@ -66,29 +66,41 @@ def articulate(
     """
     total = np.full((len(times), len(ARTICULATORS)), 1e-4)
     value = np.zeros_like(total)
-    for viseme, start, end in _segments(phones, visemes):
+    for _, viseme, where, influence in influences(phones, times, reach, visemes):
+        total[where] += influence
+        value[where] += influence * np.asarray(viseme.target)
+    return (value / total).astype(np.float32)
+
+
+def influences(
+    phones: Sequence[Phone],
+    times: Float[np.ndarray, "t"],
+    reach: Float[np.ndarray, "a"] | float = 1.0,
+    visemes: Mapping[str, Viseme] = VISEMES,
+) -> Iterator[tuple[str, Viseme, slice, Float[np.ndarray, "n a"]]]:
+    """Symbol and viseme of every phone (of every half of a diphthong, of every part of a pause), where in `times` it
+    counts, and its dominance there."""
+    for symbol, viseme, start, end in _segments(phones, visemes):
         centre, half = (start + end) / 2, (end - start) / 2 * PLATEAU
         low, high = np.searchsorted(times, [start - REACH, end + REACH])
         offset = times[low:high] - centre
         distance = np.maximum(np.abs(offset) - half, 0.0)[:, None]
         tau = reach * np.where(offset < 0, ANTICIPATION, CARRY_OVER)[:, None] * SLOW
-        influence = np.asarray(viseme.dominance) * np.exp(-distance / tau)
-        total[low:high] += influence
-        value[low:high] += influence * np.asarray(viseme.target)
-    return (value / total).astype(np.float32)
+        yield symbol, viseme, slice(low, high), np.asarray(viseme.dominance) * np.exp(-distance / tau)
 
 
-def _segments(phones: Sequence[Phone], visemes: Mapping[str, Viseme]) -> Iterator[tuple[Viseme, float, float]]:
+def _segments(phones: Sequence[Phone], visemes: Mapping[str, Viseme]) -> Iterator[tuple[str, Viseme, float, float]]:
     for phone in phones:
         if phone.symbol in DIPHTHONGS:
             first, second = DIPHTHONGS[phone.symbol]
             middle = phone.start + 0.55 * (phone.end - phone.start)
-            yield visemes[first], phone.start, middle
-            yield visemes[second], middle, phone.end
+            yield first, visemes[first], phone.start, middle
+            yield second, visemes[second], middle, phone.end
         elif phone.symbol == SILENCE:
-            yield from _pause(phone.start, phone.end)
+            for viseme, start, end in _pause(phone.start, phone.end):
+                yield SILENCE, viseme, start, end
         else:
-            yield visemes.get(phone.symbol, REST), phone.start, phone.end
+            yield phone.symbol, visemes.get(phone.symbol, REST), phone.start, phone.end
 
 
 def _pause(start: float, end: float) -> Iterator[tuple[Viseme, float, float]]:

@@ -18,6 +18,7 @@ from avatar.errors import InputError
 from avatar.speech.articulation import drawn_apart
 from avatar.speech.base import AbstractSpeechMotion, frame_count
 from avatar.speech.features import RATE, speech_samples
+from avatar.speech.habits import adapted
 from avatar.speech.lip_net import CURVES, FRAME_HZ, LipNet, load_net
 from avatar.speech.lip_stream import LipStream
 from avatar.speech.performance import Lips, Prosody, perform
@@ -84,7 +85,8 @@ class LearnedMotion(AbstractSpeechMotion):
         times = np.arange(frame_count(audio, fps)) / fps
         heard, samples = self.hear(audio), speech_samples(audio)
         voice = prosody(samples, times, speech_activity(samples, heard.hearings))
-        return perform(lips_at(times, heard, voice), voice, self.style, fps, seed)
+        lips = adapted(lips_at(times, heard, voice), heard.hearings, times, self.style.habits)
+        return perform(lips, voice, self.style, fps, seed)
 
 
 def lips_at(times: Float[np.ndarray, "t"], heard: Heard, voice: Prosody) -> Lips:

@@ -11,12 +11,13 @@ from avatar.core import MotionSequence
 from avatar.speech.acoustics import acoustic_tables
 from avatar.speech.articulation import AGREEMENT, ANTICIPATION, CARRY_OVER, RAMP, SHARP, SLOW, drawn_apart
 from avatar.speech.features import HOP, RATE
+from avatar.speech.habits import GROUP, moved
 from avatar.speech.hearing import ACTIVITY, LOOK_AHEAD, PHONE, FeatureStream
 from avatar.speech.performance import Lips, Prosody, perform
 from avatar.speech.phones import LEAD
 from avatar.speech.style import SpeechStyle
 from avatar.speech.vad import CHUNK, SURE, VoiceDetector
-from avatar.speech.visemes import ARTICULATORS, BREATH, CLOSURES, CONTACTS, DIPHTHONGS, VISEMES
+from avatar.speech.visemes import ALIKE, ARTICULATORS, BREATH, CLOSURES, CONTACTS, DIPHTHONGS, JAW, PUCKER, VISEMES
 
 AHEAD, BEHIND = 5, 20
 """Rows (10 ms) of the future and of the past that shape a moment."""
@@ -41,6 +42,7 @@ class LiveMotion:
         self._fps, self._seed, self._told = fps, seed, 0
         self._features, self._voices = FeatureStream(), _Voices()
         self._targets, self._strengths = _weighted_targets()
+        self._groups = _weighted_groups()
         names = acoustic_tables().phones
         self._shuts = np.array([name in CLOSURES for name in names])
         self._bites = np.array([name in CONTACTS for name in names])
@@ -61,8 +63,9 @@ class LiveMotion:
         if count <= 0:
             return None
         parts = [self._moment(self._told + i) for i in range(count)]
-        curves, shut, bite, gate = (np.array(part, np.float32) for part in zip(*parts, strict=True))
+        curves, own, shut, bite, gate = (np.array(part, np.float32) for part in zip(*parts, strict=True))
         lips, heard = Lips(curves=curves, shut=shut, bite=bite), Prosody(gate=gate, emphasis=np.zeros(count))
+        lips = moved(lips, *own.T) if self.style.habits else lips
         motion = perform(lips, heard, self.style, self._fps, self._seed, first=self._told)
         self._told += count
         gone = max(round(self._told / self._fps * 100) - BEHIND - self._dropped - 1, 0)
@@ -74,21 +77,26 @@ class LiveMotion:
         """The moment of the newest frame."""
         return (self._told - 1) / self._fps
 
-    def _moment(self, frame: int) -> tuple[np.ndarray, float, float, float]:
-        """Articulators, the two contacts, and how free the mouth is to move."""
+    def _moment(self, frame: int) -> tuple[np.ndarray, np.ndarray, float, float, float]:
+        """Articulators, what habits open and widen (mm), the two contacts, and how free the mouth is to move."""
         centre = round(frame / self._fps * 100) - self._dropped
         rows = self._rows[centre - BEHIND : centre + AHEAD + 1]
         chances = rows[:, PHONE].astype(np.float64)
         blend, weight = chances @ self._targets, chances @ self._strengths
         curves = (_NEAR.T * blend.T).sum(1) / ((_NEAR.T * weight.T).sum(1) + 1e-4)
         curves = drawn_apart(curves[None])[0]
+        own = np.zeros(2)
+        if self.style.habits:
+            habits, kinds = np.array(self.style.habits), [JAW, PUCKER]
+            offsets = chances @ np.einsum("cpk,kc->pc", self._groups, habits)
+            own = (_NEAR[:, kinds] * offsets).sum(0) / ((_NEAR[:, kinds] * weight[:, kinds]).sum(0) + 1e-4)
         low, high = AGREEMENT
         shut, bite = (
             (np.clip((chances[:, which].sum(1) - low) / (high - low), 0, 1) * _TOUCH).max()
             for which in (self._shuts, self._bites)
         )
         gate = min(float(rows[BEHIND:, ACTIVITY].mean()) / VOICE, 1.0)
-        return curves.astype(np.float32), float(shut), float(bite), gate
+        return curves.astype(np.float32), own, float(shut), float(bite), gate
 
 
 class _Voices:
@@ -122,6 +130,17 @@ def _weighted_targets() -> tuple[Float[np.ndarray, "p a"], Float[np.ndarray, "p 
     targets = [np.mean([np.multiply(v.target, v.dominance) for v in visemes], axis=0) for visemes in parts]
     assert strengths.shape[1] == len(ARTICULATORS)
     return np.array(targets), strengths
+
+
+def _weighted_groups() -> Float[np.ndarray, "2 p k"]:
+    """Of each phone of the tables: its dominance over opening and shape, in the columns of `ALIKE` it belongs to."""
+    names = acoustic_tables().phones
+    out = np.zeros((2, len(names), len(ALIKE)))
+    for p, name in enumerate(names):
+        halves = DIPHTHONGS.get(name, (name,))
+        for half in (h for h in halves if h in GROUP):
+            out[:, p, GROUP[half]] += np.array(VISEMES[half].dominance)[[JAW, PUCKER]] / len(halves)
+    return out
 
 
 _AWAY = np.arange(-BEHIND, AHEAD + 1) / 100 - LEAD

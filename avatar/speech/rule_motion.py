@@ -11,6 +11,7 @@ from avatar.errors import InputError
 from avatar.speech.articulation import BREATH_AFTER, BREATH_BEFORE, agreed, contact_gate, expected
 from avatar.speech.base import AbstractSpeechMotion, frame_count
 from avatar.speech.features import HOP, activity_gate, activity_near, loudness, speech_samples
+from avatar.speech.habits import adapted
 from avatar.speech.performance import Lips, Prosody, perform
 from avatar.speech.phones import Phone, listen, spoken
 from avatar.speech.style import SpeechStyle
@@ -56,7 +57,8 @@ class RuleMotion(AbstractSpeechMotion):
         times = np.arange(frame_count(audio, fps)) / fps
         samples, hearings = speech_samples(audio), self.hear(audio)
         heard = prosody(samples, times, speech_activity(samples, hearings))
-        return perform(lips_of(hearings, times, heard, self.mouth), heard, self.style, fps, seed)
+        lips = adapted(lips_of(hearings, times, heard, self.mouth), hearings, times, self.style.habits)
+        return perform(lips, heard, self.style, fps, seed)
 
 
 def speech_activity(samples: Float[np.ndarray, "s"], hearings: Sequence[Sequence[Phone]]) -> Bool[np.ndarray, "n"]:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 from avatar.errors import InputError
 from avatar.speech.emotion import Feeling, mood
-from avatar.speech.visemes import LIP_GAP_MM
+from avatar.speech.visemes import ALIKE, LIP_GAP_MM
 
 EXPRESSION_SIZE = 52
 
@@ -22,6 +22,9 @@ class SpeechStyle:
     """Factor on jaw and parted lips."""
     width_gain: float = 1.0
     """Factor on what changes the mouth's width: funnel, pucker, smile and stretch while speaking."""
+    habits: tuple[tuple[float, float], ...] = ()
+    """Millimetres by which the person opens and widens the mouth more than others at each of `visemes.ALIKE`, before
+    the gains; empty where nothing is known."""
     ceiling: tuple[float, ...] = (1.0,) * EXPRESSION_SIZE
     """Largest value [52] that the person uses; speech stays below."""
     blink_hz: float = 0.28
@@ -55,6 +58,9 @@ class SpeechStyle:
                 raise InputError(
                     f"speech style: {name} has {found} numbers, not {EXPRESSION_SIZE}; build the avatar again"
                 )
+        if self.habits and len(self.habits) != len(ALIKE):
+            found = len(self.habits)
+            raise InputError(f"speech style: habits has {found} rows, not {len(ALIKE)}; build the avatar again")
 
 
 GAIN_LIMITS = (0.0, 3.0)

@@ -187,3 +187,10 @@ CLOSURES = {"P": (0.00, 0.65), "B": (0.00, 0.80), "M": (0.05, 0.95)}
 """Which part of the phone the lips are shut; the rest of a stop is its burst."""
 CONTACTS = {"F": (0.10, 0.90), "V": (0.10, 0.90)}
 """Which part of the phone the lower lip touches the upper teeth."""
+
+ALIKE = (
+    ("P", "B", "M"), ("F", "V"), ("W",), ("R", "ER"), ("SH", "ZH", "CH", "JH"), ("S", "Z"), ("T", "D"), ("N",), ("L",),
+    ("TH", "DH"), ("K", "G", "NG"), ("HH",), ("Y",), ("IY", "IH"), ("EH",), ("AE",), ("AA",), ("AH",), ("AO",),
+    ("UW", "UH"),
+)  # fmt: skip
+"""Phones that the lips make alike, for what is particular to a person."""

@@ -1,12 +1,13 @@
-"""`python -m tests.perf.speech --json FILE [--lips FILE] [--cache DIR] [--minutes 60] [clip ...]`: lips by sound
-against filmed lips.
+"""`python -m tests.perf.speech --json FILE [--lips FILE] [--cache DIR] [--adapted FOLDER] [--minutes 60] [clip ...]`:
+lips by sound against filmed lips.
 
 MediaPipe's face mesh, aligned by the rigid part of the face, gives the gap of the inner lips and the width of the
 mouth; every model gives the same for the average head from the sound alone, with nothing fitted to the clips but one
 shift of sound against picture each, which the rule model finds. For each clip and model: Pearson r of opening and
 width, lag of the opening, and how many visible lip closures are predicted. `live` alone is causal, with 153 ms of
 delay; the others hear the whole sound. Then what moves the lips without a voice, how fast listening is, whether a
-stream hears what is heard at once, and, if asked, what an hour of live lips costs and whether they drift.
+stream hears what is heard at once, and, if asked, what an hour of live lips costs and whether they drift, and how the
+rest of a clip is told when the person was learned from its beginning (`tests.perf.adapted`).
 """
 
 import argparse
@@ -36,6 +37,7 @@ from avatar.speech.phones import listen
 from avatar.speech.rule_motion import RuleMotion
 from avatar.speech.style import SpeechStyle, lips_only
 from avatar.speech.visemes import LIP_GAP_MM, LIP_WIDTH_MM
+from tests.perf.adapted import LaterLips
 from tests.perf.mouths import closures, correlation, draw, hits, lag, measured
 from tests.perf.processes import resident_bytes
 
@@ -258,6 +260,18 @@ def score_long(path: Path, minutes: float) -> list[dict[str, float]]:
     return rows
 
 
+def score_adapted(later: LaterLips) -> dict[str, object]:
+    """Figures of the rest of a clip by every way of speaking, and how many habits were learned."""
+    styles = later.styles()
+    curves = {name: _curves(later.moved(style, GRID_HZ)) for name, style in styles.items()}
+    for name in ("60 %, no habits", "60 %"):
+        curves[f"live, {name}"] = _curves(later.moved(styles[name], GRID_HZ, live=True))
+    return {
+        "habits": {name: int(np.any(style.habits, axis=0).sum()) for name, style in styles.items() if style.habits},
+        "models": {n: agreement(own, later.filmed, later.moments, later.fps) for n, own in curves.items()},
+    }
+
+
 def means(clips: dict[str, dict]) -> dict[str, dict[str, float]]:
     """Mean over the clips for every model (median of the sizes of the lags)."""
     out = {}
@@ -289,6 +303,7 @@ def main() -> None:
     parser.add_argument("--plots", type=Path)
     parser.add_argument("--shared", type=Path, default=SHARED, help="folder with clips/ and audio/")
     parser.add_argument("--lips", type=Path, default=WEIGHTS, help="other weights than those that are shipped")
+    parser.add_argument("--adapted", type=Path, help="folder with a workspace of preprocess for each clip")
     parser.add_argument("--minutes", type=float, default=0.0, help="of live lips in one go")
     options = parser.parse_args()
     tools = Tools(net=load_net(options.lips), cache=options.cache, plots=options.plots)
@@ -297,16 +312,24 @@ def main() -> None:
         "rule": RuleMotion(),
     }
     clips: dict[str, dict] = {}
+    adapted: dict[str, dict] = {}
     for name in options.clips:
         clips[name] = score_clip(options.shared / "clips" / f"{name}.mp4", tools)
         print(name, json.dumps(clips[name]), flush=True)
+        if options.adapted:
+            path = options.shared / "clips" / f"{name}.mp4"
+            adapted[name] = score_adapted(LaterLips(path, options.adapted / name, tools.net, tools.cache))
+            print("adapted", json.dumps(adapted[name]), flush=True)
     mean = means(clips)
     print("\n".join(table(clips, mean)))
+    if adapted:
+        print("\n".join(table(adapted, means(adapted))))
     paths = sorted((options.shared / "audio").glob("*.wav"))
     report = {
         "mean": mean,
         "goals": GOALS,
         "clips": clips,
+        "adapted": {"mean": means(adapted), "clips": adapted} if adapted else {},
         "quiet": {name: score_quiet(mover) for name, mover in movers.items()},
         "voices": {n: {path.name: score_voice(path, mover) for path in paths} for n, mover in movers.items()},
         "stream": score_stream(paths[0], tools.net) if paths else {},

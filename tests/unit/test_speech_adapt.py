@@ -10,10 +10,11 @@ from avatar.config import from_dict, to_dict
 from avatar.core import AudioTrack, MotionSequence
 from avatar.errors import InputError
 from avatar.speech.adapt import fit_style
+from avatar.speech.learned_motion import Heard, LearnedMotion
 from avatar.speech.phones import Phone
-from avatar.speech.rule_motion import RuleMotion
+from avatar.speech.rule_motion import RuleMotion, lips_of, prosody
 from avatar.speech.style import SpeechStyle
-from avatar.speech.visemes import ARKIT_INDEX, LIP_GAP_MM, VISEMES
+from avatar.speech.visemes import ALIKE, ARKIT_INDEX, AVERAGE, LIP_GAP_MM, LIP_WIDTH_MM, VISEMES
 
 
 def rest_face() -> tuple[float, ...]:
@@ -144,3 +145,71 @@ def test_style_survives_json_and_a_damaged_one_is_refused():
         from_dict(SpeechStyle, {**data, "ceiling": "high"})
     with pytest.raises(InputError, match="52"):
         from_dict(SpeechStyle, {**data, "rest": [0.0] * 3})
+
+
+def habits_of(**offsets: tuple[float, float]) -> tuple[tuple[float, float], ...]:
+    """Millimetres of opening and width at the groups that hold these phones."""
+    return tuple(next((offsets[s] for s in group if s in offsets), (0.0, 0.0)) for group in ALIKE)
+
+
+HABITS = habits_of(AA=(5.0, 0.0), S=(3.0, 0.0), IY=(-4.0, 3.0), AO=(0.0, -3.0), EH=(0.0, 2.0))
+
+
+def test_habits_at_single_phones_are_read_back_and_bring_the_lips_nearer():
+    motion, audio, phones = film(60.0, SpeechStyle(habits=HABITS))
+    found = fit_style(motion, audio, hear=lambda _: [phones])
+    true, read = np.array(HABITS), np.array(found.habits)
+    for channel in (0, 1):
+        assert np.corrcoef(true[:, channel], read[:, channel])[0, 1] > 0.75
+        assert 0.5 < (read[:, channel] @ true[:, channel]) / (true[:, channel] @ true[:, channel]) < 1.3
+
+    def agreement(style: SpeechStyle, lips: np.ndarray) -> float:
+        said = RuleMotion(style, hear=lambda _: [phones])(audio, 25.0).expression.numpy()
+        return float(np.corrcoef(said @ lips, motion.expression.numpy() @ lips)[0, 1])
+
+    for lips in (LIP_GAP_MM, LIP_WIDTH_MM):
+        assert agreement(found, lips) > agreement(replace(found, habits=()), lips) + 0.005
+
+
+def test_other_words_teach_no_habits():
+    motion, audio, phones = film(60.0, SpeechStyle(habits=HABITS))
+    other = replace(motion, expression=motion.expression.roll(len(motion) // 2, dims=0))
+    assert fit_style(other, audio, hear=lambda _: [phones]).habits == ()
+
+
+def test_a_little_film_teaches_no_habits():
+    motion, audio, phones = film(5.0, SpeechStyle(habits=HABITS))
+    assert fit_style(motion, audio, hear=lambda _: [phones]).habits == ()
+
+
+@pytest.mark.parametrize("learned", [False, True])
+def test_no_habit_opens_closed_lips_or_shuts_open_ones(learned):
+    phones = [Phone("SIL", 0.0, 1.0), Phone("AA", 1.0, 1.3), Phone("M", 1.3, 1.4), Phone("AA", 1.4, 1.7)]
+    phones += [Phone("SIL", 1.7, 3.0)]
+    times, rate = np.arange(150) / 50, 16_000
+    sound = np.sin(2 * np.pi * 150 * np.arange(3 * rate) / rate)
+    sound[:rate] = sound[round(1.7 * rate) :] = 0.0
+    audio = AudioTrack(samples=(0.1 * sound).astype(np.float32), rate=rate)
+    lips = lips_of([phones], times, prosody(audio.samples, times, np.ones(300, bool)), AVERAGE)
+    heard = Heard(hearings=[phones], curves=lips.curves, shut=lips.shut, bite=lips.bite)
+
+    def gap(habits: tuple[tuple[float, float], ...]) -> np.ndarray:
+        style = SpeechStyle(habits=habits)
+        model = LearnedMotion(style, lambda _: heard) if learned else RuleMotion(style, lambda _: [phones])
+        return np.maximum(model(audio, 50.0).expression.numpy() @ LIP_GAP_MM, 0.0)
+
+    usual, wide, narrow = (gap(((mm, mm),) * len(ALIKE) if mm else ()) for mm in (0.0, 20.0, -20.0))
+    assert usual[60] > 5.0 and wide[60] > usual[60] + 2.0
+    assert wide[66:70].min() < 0.5
+    assert wide[:30].max() < 0.5 and wide[120:].max() < 0.5
+    assert narrow[60] > 0.4 * usual[60]
+
+
+def test_styles_that_know_no_habits_are_read_and_speak_as_before():
+    data = to_dict(PERSON)
+    del data["habits"]
+    assert from_dict(SpeechStyle, data) == PERSON
+    with_habits = replace(PERSON, habits=HABITS)
+    assert from_dict(SpeechStyle, to_dict(with_habits)) == with_habits
+    with pytest.raises(InputError, match="habits"):
+        from_dict(SpeechStyle, {**data, "habits": [[1.0, 0.0]]})

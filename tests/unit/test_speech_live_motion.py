@@ -12,7 +12,7 @@ from avatar.speech.features import RATE, speech_samples
 from avatar.speech.live_motion import DELAY, LiveMotion
 from avatar.speech.rule_motion import RuleMotion
 from avatar.speech.style import SpeechStyle
-from avatar.speech.visemes import LIP_GAP_MM
+from avatar.speech.visemes import ALIKE, LIP_GAP_MM
 from tests.unit.test_speech_vad import chords
 
 
@@ -25,8 +25,10 @@ def spoken() -> np.ndarray:
     return speech_samples(EspeakVoice().say("My mother bought a big umbrella before the movie.", "en+f3").audio)
 
 
-def expression(samples: np.ndarray, size: int = 640, fps: float = 25.0) -> torch.Tensor:
-    live = LiveMotion(SpeechStyle(), fps)
+def expression(
+    samples: np.ndarray, size: int = 640, fps: float = 25.0, style: SpeechStyle | None = None
+) -> torch.Tensor:
+    live = LiveMotion(style or SpeechStyle(), fps)
     parts = [live.push(samples[at : at + size]) for at in range(0, len(samples), size)]
     return torch.cat([part.expression for part in parts if part is not None])
 
@@ -58,6 +60,22 @@ def test_a_voice_moves_the_lips_as_the_rules_that_hear_all_of_it_and_silence_doe
     assert 0.6 < live.std() / rule.std() < 1.6
     assert np.abs(live[-12:]).max() < 0.5
     assert np.abs(expression(0.0005 * np.random.default_rng(0).normal(size=RATE).astype(np.float32))[-1, 17]) < 0.02
+
+
+def test_habits_move_the_lips_as_in_the_rules_and_leave_silence_alone(spoken) -> None:
+    samples = np.concatenate([spoken, np.zeros(RATE, np.float32)])
+    alternating = SpeechStyle(habits=tuple((4.0 * (-1) ** k, 0.0) for k in range(len(ALIKE))))
+
+    def change(motions: list[np.ndarray]) -> np.ndarray:
+        plain, own = (np.maximum(motion @ LIP_GAP_MM, 0.0) for motion in motions)
+        return own - plain
+
+    sound = AudioTrack(samples=samples, rate=RATE)
+    live = change([expression(samples, style=style).numpy() for style in (None, alternating)])
+    rule = change([RuleMotion(style)(sound, 25.0).expression.numpy() for style in (None, alternating)])[: len(live)]
+    assert np.corrcoef(live, rule)[0, 1] > 0.7
+    assert 0.5 < live.std() / rule.std() < 2.0
+    assert np.abs(live[-12:]).max() < 0.1
 
 
 def test_music_does_not_move_the_lips_and_a_voice_after_it_does(spoken) -> None:
