@@ -32,7 +32,7 @@ _PARTS, _PARTS_LITTLE = LIP_GAP_MM > 1.0, (LIP_GAP_MM > 0) & (LIP_GAP_MM <= 1.0)
 APART, _LITTLE = (0.4, 3.4), 0.1
 """Millimetres between the lips from which an emotion parts them further, and at which it does so in full; by how much
 it may part lips that touch."""
-_PARTED = (0.5, 3.0)
+_PARTED = (0.8, 4.0)
 """Millimetres by which speech parts the lips from which a person's own way with parted lips shows, and in full."""
 
 
@@ -109,7 +109,7 @@ def _expression(lips: Lips, heard: Prosody, style: SpeechStyle) -> Float[np.ndar
     moved = (curves - contact) @ lips.actions
     # The resting lips touch already; a contact presses them as far as it asks, not on top of that.
     out = np.maximum(rest, contact @ lips.actions) + moved
-    free = _smooth(moved @ LIP_GAP_MM, _PARTED) * (1.0 - np.maximum(lips.shut, lips.bite))[:, None]
+    free = _smooth(moved @ LIP_GAP_MM, _PARTED) * (1.0 - np.maximum(lips.shut, lips.bite))[:, None] ** 2
     out += free * np.asarray(style.apart, np.float32)
     out = np.clip(out, 0.0, np.asarray(style.ceiling))
     return np.clip(out + _mood(style, (out - rest) @ LIP_GAP_MM), 0.0, 1.0).astype(np.float32)
