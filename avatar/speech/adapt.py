@@ -27,6 +27,8 @@ PRIOR_SECONDS = 20.0
 """The average blink rate counts like this much film."""
 LEAST_SECONDS = 3.0
 """With less speech than this the gains of the average speaker are kept."""
+LARGEST_HABIT = 4.0
+"""Millimetres: habits are what the rules leave, and a larger one is rather an error of some frames."""
 HABIT_SECONDS = 6.0
 """With less speech than this nothing is said of single phones."""
 BLINK_ON, BLINK_OFF = 0.35, 0.20
@@ -176,7 +178,7 @@ def _habit(
     best = int(np.argmax([rise.mean() for rise in tried]))
     if tried[best].mean() <= tried[best].std(ddof=1) / np.sqrt(BLOCKS):
         return np.zeros(causes.shape[1])
-    return _ridge(causes, model, person, RIDGES[best])
+    return np.clip(_ridge(causes, model, person, RIDGES[best]), -LARGEST_HABIT, LARGEST_HABIT)
 
 
 def _ridge(

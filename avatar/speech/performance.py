@@ -32,7 +32,7 @@ _PARTS, _PARTS_LITTLE = LIP_GAP_MM > 1.0, (LIP_GAP_MM > 0) & (LIP_GAP_MM <= 1.0)
 APART, _LITTLE = (0.4, 3.4), 0.1
 """Millimetres between the lips from which an emotion parts them further, and at which it does so in full; by how much
 it may part lips that touch."""
-_PARTED = (0.8, 4.0)
+_PARTED = (0.5, 3.0)
 """Millimetres by which speech parts the lips from which a person's own way with parted lips shows, and in full."""
 
 
