@@ -32,14 +32,10 @@ def speech_samples(audio: AudioTrack) -> Float[np.ndarray, "s"]:
     return resample_poly(audio.samples, RATE // divisor, audio.rate // divisor).astype(np.float32)
 
 
-def mel_filters(bands: int, low: float = 60.0, high: float = 7600.0, warp: float = 1.0) -> Float[np.ndarray, "b f"]:
-    """Triangular filters on the mel scale (Davis and Mermelstein 1980) over the bins of a `WINDOW`-long spectrum.
-
-    Args:
-        warp: factor on all frequencies; below 1 they hear a voice as from a shorter throat.
-    """
+def mel_filters(bands: int, low: float = 60.0, high: float = 7600.0) -> Float[np.ndarray, "b f"]:
+    """Triangular filters on the mel scale (Davis and Mermelstein 1980) over the bins of a `WINDOW`-long spectrum."""
     mel = np.linspace(1127.0 * np.log1p(low / 700.0), 1127.0 * np.log1p(high / 700.0), bands + 2)
-    edges = np.minimum(warp * 700.0 * np.expm1(mel / 1127.0), RATE / 2 - np.arange(bands + 2)[::-1] * 1e-3)
+    edges = np.minimum(700.0 * np.expm1(mel / 1127.0), RATE / 2 - np.arange(bands + 2)[::-1] * 1e-3)
     frequency = np.fft.rfftfreq(512, 1.0 / RATE)
     up = (frequency - edges[:-2, None]) / np.diff(edges)[:-1, None]
     down = (edges[2:, None] - frequency) / np.diff(edges)[1:, None]

@@ -65,14 +65,9 @@ class _Level:
 class FeatureStream:
     """Push sound, get rows of `COLUMNS` features; row i belongs to the moment i * 10 ms."""
 
-    def __init__(self, warp: float = 1.0, tables: AcousticTables | None = None):
-        """Args: `warp`: factor on the frequencies of all filters: another length of throat.
-
-        Raises:
-            InputError: if no tables are given and pocketsphinx is not installed.
-        """
-        self._tables, self._warp = tables or acoustic_tables(), warp
-        self._bands = mel_filters(BANDS, warp=warp).T
+    def __init__(self, tables: AcousticTables | None = None):
+        """Raises: InputError if no tables are given and pocketsphinx is not installed."""
+        self._tables, self._bands = tables or acoustic_tables(), mel_filters(BANDS).T
         self._samples = np.zeros(_SIDE, np.float32)
         self._heard, self._frames, self._rows = 0, 0, 0
         self._level = _Level()
@@ -110,7 +105,7 @@ class FeatureStream:
         plain[:, :BANDS] = 10.0 * np.log10(power @ self._bands + 1e-12)
         loud = np.maximum(10.0 * np.log10(power @ _SPEECH + 1e-12), _QUIET)
         plain[:, BANDS + 1 : BANDS + 3] = pitch(windows)
-        cepstrum = cepstra(spectra(windows[:, _SIDE - SPAN // 2 - 1 : _SIDE + SPAN // 2]), self._warp)
+        cepstrum = cepstra(spectra(windows[:, _SIDE - SPAN // 2 - 1 : _SIDE + SPAN // 2]))
         for i in range(count):
             self._level.follow(float(loud[i]))
             if loud[i] > max(self._level.peak - 35.0, -75.0):
@@ -201,13 +196,13 @@ _SPEECH = mel_filters(BANDS).sum(axis=0)
 _SPEECH[: round(200 / RATE * 512)] *= 0.1
 
 
-def hear(samples: Float[np.ndarray, "s"], warp: float = 1.0) -> Float[np.ndarray, "n c"]:
+def hear(samples: Float[np.ndarray, "s"]) -> Float[np.ndarray, "n c"]:
     """All rows of a sound at once; the same as those of the stream.
 
     Raises:
         InputError: if pocketsphinx is not installed.
     """
-    stream = FeatureStream(warp)
+    stream = FeatureStream()
     block = 20 * RATE
     rows = [stream.push(samples[at : at + block]) for at in range(0, len(samples), block)]
     return np.concatenate([*rows, stream.finish()])

@@ -19,14 +19,10 @@ class LipStream:
     The size of the pieces changes nothing. Frame i belongs to the moment i / 50 s and comes `LATENCY` later.
     """
 
-    def __init__(self, net: LipNet, warp: float = 1.0):
-        """Args: `warp`: the throat that is listened for, as in `FeatureStream`.
-
-        Raises:
-            InputError: if pocketsphinx is not installed.
-        """
+    def __init__(self, net: LipNet):
+        """Raises: InputError if pocketsphinx is not installed."""
         self._net = net
-        self._features, self._state = FeatureStream(warp), self._net.start()
+        self._features, self._state = FeatureStream(), self._net.start()
         self._waiting = np.zeros((0, COLUMNS), np.float32)
         self._skip, self._told, self._rows = DELAY, 0, 0
 
