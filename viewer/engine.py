@@ -13,8 +13,10 @@ from avatar.viewer.protocol import Picture, said
 from avatar.viewer.session import NEVER, Order, Session
 
 SMALLEST, SMALLEST_TALKING = 256, 384
-"""Heights in px below which nothing is drawn while the view moves, and while the avatar talks."""
+"""Heights in px below which nothing is drawn while the view moves, and while the avatar talks if that goes quickly."""
 _HEIGHTS = (512, 448, 384, 320, 256)
+_SLOW = 0.100
+"""Seconds above which a talking picture may be smaller still: lips that follow are worth more than sharp ones."""
 _QUICK = 0.030
 """Seconds that a picture may take while the view moves."""
 _BUSY = 0.75
@@ -31,11 +33,15 @@ class Pace:
     full_height: int
     seconds: float = 0.04
     """Of a full picture."""
+    pictures: int = 0
+    """How many it was learned from."""
 
     def learn(self, height: int, seconds: float) -> None:
-        """One picture that was held up by something else does not count for more than four."""
+        """One picture that was held up by something else does not count for more than four; the first ones count for
+        more, since the guess that they replace fits Gaussians only."""
         full = min(seconds / self._share(height), 4 * self.seconds)
-        self.seconds += 0.1 * (full - self.seconds)
+        self.pictures += 1
+        self.seconds += max(0.1, 1 / (self.pictures + 1)) * (full - self.seconds)
 
     def expected(self, height: int) -> float:
         return self.seconds * self._share(height)
@@ -58,6 +64,7 @@ class Engine:
         self.painter = painter
         self._height = painter.avatar.meta.size[0]
         self._pace = Pace(full_height=self._height)
+        self._talking_height = self._height
         self._sessions: list[Session] = []
         self._films: list[tuple[Session, Generator[None, None, None]]] = []
         self._turn = 0
@@ -121,7 +128,7 @@ class Engine:
         self._turn += 1
         if self._films and self._turn % 4 == 0:
             return self._films[0][0], None
-        lead = self._pace.seconds + 0.02
+        lead = self._pace.expected(self._talking_height) + 0.02
         for k in range(len(self._sessions)):
             session = self._sessions[(self._turn + k) % len(self._sessions)]
             found = session.order(now, lead)
@@ -168,7 +175,9 @@ class Engine:
         if order.performance is not None and (order.timed or order.performance.voice):
             talking = max(sum(s.performance is not None for s in self._sessions), 1)
             budget = _BUSY / (talking * order.performance.motion.fps)
-            return self._pace.fitting(budget, SMALLEST_TALKING if talking < 3 else SMALLEST)
+            is_quick = talking < 3 and self._pace.expected(min(SMALLEST_TALKING, self._height)) < _SLOW
+            self._talking_height = self._pace.fitting(budget, SMALLEST_TALKING if is_quick else SMALLEST)
+            return self._talking_height
         return self._height if order.wants_full else self._pace.fitting(_QUICK, SMALLEST)
 
     def _drawn(self, session: Session, order: Order, height: int, start: float) -> Picture:

@@ -14,6 +14,8 @@ from avatar.viewer.performance import Performance
 from avatar.viewer.protocol import Clock, Picture
 from avatar.viewer.view import View
 
+LONGEST = 1.0
+"""Seconds that a picture may take and still be shown in time with the sound."""
 AHEAD = 0.25
 """Seconds of pictures that wait in the page before they are heard."""
 STILL = 0.15
@@ -180,14 +182,15 @@ class Session:
         moment, performance = self._now, self._now.performance
         assert performance is not None
         heard, fps = moment.heard(now), performance.motion.fps
-        lead = min(lead, AHEAD / 2)  # a machine that is slower still shows pictures late, rather than none
+        lead = min(lead, LONGEST)  # a machine that is slower still shows pictures late, rather than none
         soonest = max(math.ceil((heard + lead) * fps), 0)
         if self._next_of != self._revision:
             # A change is shown as soon as it arrives, not at the next picture's time.
             self._next, self._next_of = max(math.floor((heard + lead) * fps), 0), self._revision
         else:
             self._next = max(self._next, soonest)
-        early = self._next / fps - heard - AHEAD
+        # What takes long is begun as long before its time, and then shown in time: seldom, but with the sound.
+        early = self._next / fps - heard - max(AHEAD, lead + 1 / fps)
         if early > 0:
             return early
         self._next += 1

@@ -104,6 +104,15 @@ def test_a_slow_machine_shows_pictures_late_rather_than_none() -> None:
     assert carry_out(client, 1.0, lead=5.0).timed
 
 
+def test_pictures_that_take_long_are_begun_as_long_before_their_time() -> None:
+    client = session()
+    client.perform(talking(), now=0.0)
+    client.hear(Clock(take=1, seconds=0.0, playing=True), now=0.0)
+    for now in (0.0, 0.6, 1.2):  # each is there 0.6 s after it was asked for
+        order = carry_out(client, now, lead=0.6)
+        assert now + 0.6 <= order.seconds < now + 0.6 + 2 / 25
+
+
 def test_a_change_while_it_talks_is_seen_at_once_and_not_after_what_waits() -> None:
     client = session()
     client.perform(talking(), now=0.0)
@@ -124,6 +133,10 @@ def test_a_pace_keeps_the_size_that_it_can_afford() -> None:
     assert pace.seconds < 0.08, "one picture that was held up says little"
     assert pace.fitting(0.03, 384) == 384
     assert Pace(full_height=128).fitting(0.0, 384) == 128
+    slow = Pace(full_height=512)
+    for _ in range(5):
+        slow.learn(512, 0.5)
+    assert slow.expected(384) > 0.2, "an avatar that is slow is known to be after a few pictures"
 
 
 def test_an_engine_draws_for_all_clients_beside_one_that_takes_nothing() -> None:
@@ -184,11 +197,11 @@ def test_a_voice_forgets_what_no_recording_can_hold(monkeypatch) -> None:
     assert found == pytest.approx([0.0, 0.2, 0.3, 0.4, 0.0], abs=1e-3)
 
 
-@pytest.mark.parametrize("is_live", [False, True])
-def test_a_mouth_that_follows_a_microphone_is_drawn_as_large_as_one_that_talks(is_live) -> None:
+@pytest.mark.parametrize(("is_live", "seconds", "height"), [(False, 0.1, 256), (True, 0.1, 384), (True, 9.0, 256)])
+def test_a_mouth_that_talks_is_drawn_large_unless_that_would_take_long(is_live, seconds, height) -> None:
     sizes: list[int] = []
     engine = Engine(Painter(toy.avatar(512, 400)))
-    engine._pace.seconds = 9.0  # a slow machine
+    engine._pace.seconds = seconds
     client = Session(name="x", deliver=lambda data: sizes.append(unpacked(data)[1].size[0]), tell=lambda text: None)
     client.perform(replace(talking(), voice=Voice() if is_live else None), time.monotonic())
     engine.add(client)
@@ -196,7 +209,7 @@ def test_a_mouth_that_follows_a_microphone_is_drawn_as_large_as_one_that_talks(i
     while not sizes and time.monotonic() < deadline:
         time.sleep(0.01)
     engine.close()
-    assert sizes[0] == (384 if is_live else 256)
+    assert sizes[0] == height
 
 
 def test_a_broken_wish_is_told_and_not_repeated() -> None:
