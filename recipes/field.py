@@ -57,7 +57,7 @@ def geneface() -> TrainConfig:
         sample_layers=2, hidden=128, colour_layers=1, geometry=128, view_degree=2, ambient=3, attention=False
     )
     head = FieldConfig(
-        encoding=encoding, net=net, shell=ShellConfig(steps=16, edge_steps=8, follows_face=False), code=64,
+        encoding=encoding, net=net, shell=ShellConfig(steps=16, edge_steps=8, follows_face=False), code=64, nodes=0,
         occupancy=OccupancyConfig(opaque=1e-4), rate_table=5e-3, rate_network=5e-4, rate_motion=5e-4,
     )  # fmt: skip
     return replace(base(), name="field/geneface", head=head, sampling=_SMALL)
@@ -79,7 +79,7 @@ def synctalk() -> TrainConfig:
     encoding = EncodingConfig(levels=0, plane_levels=12)
     net = NetConfig(sample_layers=2, hidden=64, colour_layers=1, geometry=64, view_degree=2)
     head = FieldConfig(
-        encoding=encoding, net=net, shell=ShellConfig(steps=16, edge_steps=8, follows_face=False), code=39,
+        encoding=encoding, net=net, shell=ShellConfig(steps=16, edge_steps=8, follows_face=False), code=39, nodes=0,
         occupancy=OccupancyConfig(opaque=1e-4), rate_network=1e-3,
     )  # fmt: skip
     return replace(base(), name="field/synctalk", head=head, sampling=_SMALL)

@@ -35,8 +35,9 @@ FAR_OUT = 1.0
 _NEAR = 0.02
 _WIDE = 50
 """Pixels: where cells are wider than this, close to the camera, it is not asked which rays may meet one."""
-ANYWHERE, WITH_HEAD, WITH_TORSO = 1, 2, 3
-"""Owners of the cells that a ray may find something in: all of them, or those beside the shell."""
+ANYWHERE, WITH_HEAD, WITH_TORSO, SOLID = 1, 2, 3, 4
+"""Owners of the cells that a ray may find something in: all of them, those beside the shell, and those of the shell
+that are inside of the person in every picture."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,15 @@ class _Hit:
     triangle: Int[Tensor, "p"]
     bary: Float[Tensor, "p 3"]
     depth: Float[Tensor, "p"]
+
+
+@dataclass(frozen=True)
+class Hits:
+    """Where the pixels' rays meet the shell."""
+
+    inner: _Hit
+    front: _Hit
+    back: _Hit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,12 +118,18 @@ class Shell(nn.Module):
         self.frames = triangle_frames(self.inner.neutral, self.faces)[1]
         """Axes of the triangles in the neutral pose; the last one is the normal."""
 
-    def posed(self, motion: MotionFrame, rigid: Float[Tensor, "6"]) -> "PosedShell":
-        """The shell at a moment; `rigid` as in `PersonalRig.posed`."""
+    def posed(
+        self, motion: MotionFrame, rigid: Float[Tensor, "6"], moved: Float[Tensor, "v 3"] | None = None
+    ) -> "PosedShell":
+        """The shell at a moment; `rigid` as in `PersonalRig.posed`, `moved` a displacement in the head's axes."""
         if not self.config.follows_face:
             still = torch.zeros_like(motion.expression)
             motion = replace(motion, expression=still, gaze=torch.zeros_like(motion.gaze))
-        return PosedShell(self, self.inner.posed(motion, rigid), self.outer.posed(motion, rigid))
+        inner, outer = self.inner.posed(motion, rigid), self.outer.posed(motion, rigid)
+        if moved is not None:
+            world = moved @ motion.T_world_head[:3, :3].T
+            inner, outer = inner + world, outer + world
+        return PosedShell(self, inner, outer)
 
 
 class PosedShell:
@@ -127,7 +143,11 @@ class PosedShell:
         """Rotation of each triangle from now into the neutral pose; where it lies is what has a gradient."""
 
     def rays(
-        self, camera: Camera, pixels: Int[Tensor, "r 2"] | None, beside: Sequence[Float[Tensor, "n 3"]]
+        self,
+        camera: Camera,
+        pixels: Int[Tensor, "r 2"] | None,
+        beside: Sequence[Float[Tensor, "n 3"]],
+        hits: Hits | None = None,
     ) -> list[Rays]:
         """Pieces of the pixels' rays, front to back: through the surface, before an edge, behind it, and beside
         the shell with the head and with the torso.
@@ -135,8 +155,10 @@ class PosedShell:
         Args:
             pixels: (row, column), or None for all of the picture.
             beside: middles of the cells beside the shell that go with the head, and with the torso.
+            hits: of the same pixels, where they are known already.
         """
-        inner, front, back = self._hits(camera, pixels)
+        hits = hits or self.hits(camera, pixels)
+        inner, front, back = hits.inner, hits.front, hits.back
         view = _View(camera, pixels)
         start = torch.minimum(front.depth, inner.depth - MARGIN)
         struck, met = inner.triangle >= 0, (inner.triangle >= 0) | (front.triangle >= 0)
@@ -188,7 +210,18 @@ class PosedShell:
         found = max_pool2d(wide, (2 * reach + 1, 1), stride=1)[0, 0] > 0
         return found.flatten() if pixels is None else found[pixels[:, 0], pixels[:, 1]]
 
-    def _hits(self, camera: Camera, pixels: Int[Tensor, "r 2"] | None) -> tuple[_Hit, _Hit, _Hit]:
+    def flow(self, camera: Camera, hits: Hits) -> Float[Tensor, "p 2"]:
+        """Zeros, of which the gradient is that of the columns and rows where the pixels' points of the surface lie."""
+        hit = _either(hits.inner, hits.front)
+        met = (hit.triangle >= 0).nonzero()[:, 0]
+        corner = self.shell.faces[hit.triangle[met]]
+        inside = (hits.inner.triangle[met] >= 0)[:, None, None]
+        place = (torch.where(inside, self.inner[corner], self.outer[corner]) * hit.bary[met][..., None]).sum(1)
+        at = camera.project(place)
+        return torch.zeros(len(hit.triangle), 2).index_put((met,), at - at.detach())
+
+    def hits(self, camera: Camera, pixels: Int[Tensor, "r 2"] | None) -> Hits:
+        """What the pixels show of the shell's inner and outer surface."""
         T, shell = camera.T_camera_world, self.shell
 
         def drawn(vertices: Tensor, faces: Tensor) -> _Hit:
@@ -204,7 +237,7 @@ class PosedShell:
         a, b, c = local[shell.faces].unbind(1)
         away = ((torch.linalg.cross(b - a, c - a) * a).sum(-1) > 0).nonzero()[:, 0]
         back = drawn(self.outer, shell.faces[away])
-        return drawn(self.inner, shell.faces), drawn(self.outer, shell.faces), back
+        return Hits(drawn(self.inner, shell.faces), drawn(self.outer, shell.faces), back)
 
     def _rays(
         self, view: "_View", at: Int[Tensor, "m"], hit: _Hit, span: tuple[Tensor, Tensor], grown: float = 0.0

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.nn.functional import max_pool2d
 
 from avatar.face.rig import PersonalRig
-from avatar.models.field_shell import ANYWHERE, CELL, DEEP, FAR_OUT, MARGIN, WITH_HEAD, WITH_TORSO, Rays, Shell
+from avatar.models.field_shell import ANYWHERE, CELL, DEEP, FAR_OUT, MARGIN, SOLID, WITH_HEAD, WITH_TORSO, Rays, Shell
 from avatar.models.gaussian_view import View, vertex_normals
 from avatar.ops import raymarch
 from avatar.ops.raymarch import Marching
@@ -23,6 +24,9 @@ _FLAT = 0.02
 tell its depth, so it hangs as a sheet, as thick as this to both sides."""
 _SHOWN = 0.3
 """Share of the views, among those that have a cell in their picture, which must show the person there."""
+SUNK = -0.003
+"""Metres above the surface, below which what is inside of the person in every picture stays closed. Nothing else would
+keep it so: beside an outline the pictures ask for nothing but emptiness, and the coarse tables carry that inwards."""
 _COARSE = 4
 """Cells along an axis that are first tried together."""
 
@@ -36,7 +40,7 @@ class Cells:
     shape: tuple[int, int, int]
     at: Int[Tensor, "n 3"]
     owner: Int[Tensor, "n"]
-    """`ANYWHERE` in the shell, `WITH_HEAD` or `WITH_TORSO` beside it."""
+    """`ANYWHERE` or `SOLID` in the shell, `WITH_HEAD` or `WITH_TORSO` beside it."""
     height: Float[Tensor, "n"]
     """Metres above the nearest part of the surface; `FAR_OUT` beside the shell."""
 
@@ -76,6 +80,8 @@ class Space(nn.Module):
 
     def changed(self) -> None:
         """Look at `occupied` again."""
+        self.solid = (self.owner == SOLID).flatten()
+        """By the cells as `cell` counts them."""
         self._grids = {ANYWHERE: self.occupied, **{k: self.occupied & (self.owner == k) for k in _BESIDE}}
         found = [self._grids[k].nonzero() for k in _BESIDE]
         self.beside: list[Float[Tensor, "n 3"]] = [middles(self.low, at) for at in found]
@@ -133,8 +139,10 @@ def survey(rig: PersonalRig, shell: Shell, views: Sequence[View]) -> Cells:
     for goes, anchor in zip(_BESIDE, shell.anchors, strict=True):
         index = open_[with_torso == (goes == WITH_TORSO)]
         owner[index[_seen(shell, views, points[index], anchor)]] = goes
+    deep = (close & (height < SUNK)).nonzero()[:, 0]
+    owner[deep[_inside(shell, views, points[deep], vertex[deep])]] = SOLID
     kept = owner > 0
-    height = torch.where(owner > ANYWHERE, FAR_OUT, height)
+    height = torch.where((owner == WITH_HEAD) | (owner == WITH_TORSO), FAR_OUT, height)
     first, last = at[kept].amin(0), at[kept].amax(0)
     x, y, z = (last - first + 1).tolist()
     return Cells(low + CELL * first, (x, y, z), at[kept] - first, owner[kept], height[kept])
@@ -158,6 +166,24 @@ def _nearest(known: Float[Tensor, "v 3"], asked: Float[Tensor, "n 3"]) -> tuple[
 
     distance, index = cKDTree(known.numpy()).query(asked.numpy())
     return torch.from_numpy(distance).float(), torch.from_numpy(index).long()
+
+
+def _inside(
+    shell: Shell, views: Sequence[View], points: Float[Tensor, "n 3"], vertex: Int[Tensor, "n"]
+) -> Bool[Tensor, "n"]:
+    """Points that lie inside the person's outline in every view; each is carried by its nearest vertex."""
+    inside = torch.full((len(points),), bool(views))
+    for view in views:
+        world = shell.inner.posed(view.motion)[vertex]
+        away = (points - shell.inner.neutral[vertex]) @ view.motion.T_world_head[:3, :3].T
+        xy, (h, w) = view.camera.project(world + away), view.camera.size
+        reach = int(
+            CELL * max(view.camera.focal) / float((world - view.camera.T_world_camera[:3, 3]).norm(dim=1).min())
+        )
+        bare = max_pool2d(1 - view.alpha[None, None], 2 * reach + 1, stride=1, padding=reach)[0, 0] > 0.5
+        column, row = xy[:, 0].floor().long().clamp(0, w - 1), xy[:, 1].floor().long().clamp(0, h - 1)
+        inside &= ~bare[row, column]
+    return inside
 
 
 def _seen(shell: Shell, views: Sequence[View], points: Float[Tensor, "n 3"], anchor: Tensor) -> Bool[Tensor, "n"]:

@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 
 from avatar.core import RenderOutput
 from avatar.models.base import AbstractUpkeep
-from avatar.models.field_shell import CELL, FAR_OUT, MARGIN
+from avatar.models.field_shell import CELL, FAR_OUT, MARGIN, SOLID
 from avatar.models.field_space import middles
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class FieldUpkeep(AbstractUpkeep):
     def _kept(self, met: Bool[Tensor, "n"]) -> Bool[Tensor, "n"]:
         """Cells that hold something, or were not looked at yet. Outside of the surface only those that some picture has
         shown: what collisions of the hash leave in the others would hang in the air, seen from aside."""
-        kept = (self._level < 0) | (self._level > self.config.threshold)
+        kept = (self._level < 0) | (self._level > self.config.threshold) | (self._cells.owner == SOLID)
         return kept & (met | (self._cells.height < _FREE)) if self._settled else kept
 
     def to_tensors(self) -> dict[str, Tensor]:

@@ -14,8 +14,9 @@ from avatar.face.track_io import load_track
 from avatar.models.avatar_model import AvatarModel
 from avatar.models.field_head import FieldConfig, FieldHead
 from avatar.models.field_net import EncodingConfig, NetConfig
-from avatar.models.field_shell import WITH_HEAD, WITH_TORSO, Shell, ShellConfig
+from avatar.models.field_shell import SOLID, WITH_HEAD, WITH_TORSO, Shell, ShellConfig
 from avatar.models.field_upkeep import FieldUpkeep, OccupancyConfig
+from avatar.models.field_warp import slid
 from avatar.models.gaussian_head import GaussianConfig
 from avatar.models.gaussian_view import View
 from avatar.recipes import RECIPES, recipe
@@ -165,6 +166,66 @@ def test_hair_beside_the_rig_is_looked_for_and_goes_with_its_part():
     ]
     columns = [float((rays.pixel % size).float().mean()) for rays in pieces]
     assert columns[1] > columns[0] + 2  # 5 cm are 6 px
+
+
+def test_what_is_inside_of_the_person_in_every_picture_stays_closed_whatever_the_tables_say(workspace):
+    session, _ = begun(workspace)
+    head = session.backbone.eval()
+    assert isinstance(head, FieldHead)
+    with torch.no_grad():
+        head.encoding.tables[0].fill_(1.0)
+        head.net.base.fill_(-1.0)  # type: ignore[operator]  # the sum of all features says that nothing is anywhere
+        asked = RenderRequest(camera=toy.camera(48), motion=still())
+        alpha = head.render(asked).alpha
+        assert alpha[18:26, 21:27].min() > 0.9
+        head.space.solid.zero_()
+        assert head.render(asked).alpha.max() < 0.1
+    cells = head.space.cells
+    assert not (cells.owner[cells.height > 0] == SOLID).any()
+    assert session.upkeep._kept(torch.zeros(len(cells.at), dtype=torch.bool))[cells.owner == SOLID].all()  # type: ignore[attr-defined]
+
+
+def test_a_slid_picture_is_the_same_and_says_which_way_its_parts_should_go():
+    across = torch.linspace(-3, 3, 41).expand(41, 41)
+    bump = torch.exp(-across.square() - across.T.square())[..., None]
+    flow = torch.zeros(41, 41, 2, requires_grad=True)
+    picture = slid(bump, flow)
+    assert torch.equal(picture, bump)
+    (picture - bump.roll(2, 1).roll(-1, 0)).square().sum().backward()
+    assert flow.grad is not None
+    right, down = (-flow.grad).sum((0, 1)).tolist()
+    assert right > 0 > down and right / -down == pytest.approx(2, rel=0.2)
+
+
+def test_motion_shifts_the_surface_to_where_pictures_show_it(trained, workspace):
+    _, data = begun(workspace)
+    head = FieldHead.from_tensors(trained.backbone.to_tensors(), trained.rig).train()
+    assert head.warp is not None
+    head.conditioning.noise = 0.0
+    basis = head.warp.basis.zero_().requires_grad_(True)
+    motion, way = still(), torch.tensor([0.004, 0.0, 0.0])
+    elsewhere = motion.T_world_head.clone()
+    elsewhere[:3, 3] += way
+    with torch.no_grad():
+        head.eval()
+        shown = head.render(RenderRequest(camera=data.camera, motion=replace(motion, T_world_head=elsewhere)))
+        head.train()
+    code = head.conditioning(motion)[0].detach()
+    optimizer = torch.optim.Adam([basis], lr=0.05)
+    for _ in range(40):
+        out = head.render(RenderRequest(camera=data.camera, motion=motion))
+        ((out.rgb - shown.rgb).square().sum() + (out.alpha - shown.alpha).square().sum()).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    face = trained.rig.skin[:, 0] > 0.9
+    moved = head.warp(code)[face].mean(0) @ motion.T_world_head[:3, :3].T
+    assert moved[0].item() == pytest.approx(0.004, abs=0.0015) and moved[1].abs() < 0.0015
+
+
+def test_a_field_that_was_saved_before_motion_shifted_its_surface_is_still_read(trained):
+    tensors = {k: v for k, v in trained.backbone.to_tensors().items() if not k.startswith("warp.")}
+    head = FieldHead.from_tensors(tensors, trained.rig)
+    assert head.warp is not None and head.warp.basis.abs().max() == 0
 
 
 def test_a_resumed_field_has_the_cells_and_the_tables_of_the_saved_one(workspace, tmp_path):
