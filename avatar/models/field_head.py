@@ -7,11 +7,11 @@ say what is there (`field_net`). Head, neck and torso are one field, so nothing 
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from avatar import config as configs
@@ -20,9 +20,10 @@ from avatar.errors import InputError
 from avatar.face.rig import PersonalRig
 from avatar.models.base import AbstractBackbone, AbstractHeadConfig
 from avatar.models.conditioning import Conditioning
+from avatar.models.field_backing import Backing
 from avatar.models.field_net import Encoding, EncodingConfig, NetConfig, field_net
 from avatar.models.field_shell import Rays, Shell, ShellConfig
-from avatar.models.field_space import SUNK, Cells, Samples, Space, survey
+from avatar.models.field_space import Cells, Samples, Space, survey
 from avatar.models.field_upkeep import FieldUpkeep, OccupancyConfig
 from avatar.models.field_warp import Warp, slid
 from avatar.models.gaussian_coat import coat
@@ -67,7 +68,7 @@ class FieldConfig(AbstractHeadConfig):
         conditioning.noise = self.input_noise
         thick = coat([Scene(rig, view) for view in views]) if views else torch.zeros(len(rig.neutral))
         shell = Shell(rig, thick, self.shell)
-        return FieldHead(shell, survey(rig, shell, views), conditioning, self)
+        return FieldHead(shell, survey(rig, shell, views), conditioning, self, Backing.fit(rig, thick, views))
 
 
 class FieldHead(AbstractBackbone):
@@ -75,8 +76,8 @@ class FieldHead(AbstractBackbone):
 
     _middle: Tensor
 
-    def __init__(self, shell: Shell, cells: Cells, conditioning: Conditioning, config: FieldConfig):
-        """Args: where the field is, what motion makes of it, and its sizes."""
+    def __init__(self, shell: Shell, cells: Cells, conditioning: Conditioning, config: FieldConfig, backing: Backing):
+        """Args: where the field is, what motion makes of it, its sizes, and what shows through its holes."""
         super().__init__()
         self.rig, self.config, self.shell, self.conditioning = shell.rig, config, shell, conditioning
         self.space = Space(cells)
@@ -84,27 +85,23 @@ class FieldHead(AbstractBackbone):
         self.net = field_net(self.encoding.width, config.code, config.net)
         self.warp = Warp(shell.rig, config.nodes, config.code) if config.nodes else None
         self.learns_place = bool(config.nodes) or config.rate_pose > 0
+        self.backing, self._backed_faces = backing, backing.faces(shell.rig) if config.shell.torso else shell.faces[:0]
         self.register_buffer("_middle", middle_of_face(shell.rig), persistent=False)
 
     def density(
         self, points: Float[Tensor, "s 3"], height: Float[Tensor, "s"], code: Float[Tensor, "k"]
     ) -> Float[Tensor, "s"]:
         """1 / m, of canonical points (metres) at heights above the surface."""
-        places = (points - self.space.low) / self.space.side
+        features = self.encoding((points - self.space.low) / self.space.side)
         ways = torch.zeros_like(points) if self.net.degree else None
-        logs = self.net.samples(self.encoding(places), code, ways)[0]
-        return _density(logs, height, self._solid(places, height))
-
-    def _solid(self, places: Float[Tensor, "s 3"], height: Float[Tensor, "s"]) -> Int[Tensor, "k"]:
-        """The points, in units of the space, that stay closed."""
-        deep = (height < SUNK).nonzero()[:, 0]
-        return deep[self.space.solid[self.space.cell(places.detach()[deep])]]
+        return _density(self.net.samples(features, code, ways)[0], height)
 
     def render(self, request: RenderRequest) -> RenderOutput:
         """Blend samples of the field along the pixels' rays (Max 1995)."""
         code, correction = self.conditioning(request.motion)
         moved = self.warp(code) if self.warp is not None else None
-        posed = self.shell.posed(*corrected(self.rig, request.motion, correction, self._middle), moved)
+        pose = corrected(self.rig, request.motion, correction, self._middle)
+        posed = self.shell.posed(*pose, moved)
         hits = posed.hits(request.camera, request.pixels)
         pieces = posed.rays(request.camera, request.pixels, self.space.beside, hits)
         samples = self.space.march(pieces, jitter=self.training)
@@ -119,13 +116,26 @@ class FieldHead(AbstractBackbone):
         rgb = torch.zeros(count, 3).index_put((full,), colour)
         z, alpha = (torch.zeros(count).index_put((full,), column) for column in whole[full, -2:].T)
         aux = {"code": code, "samples": len(samples.ray), **seen}
-        rgb, alpha = rgb.view(*shape, 3), alpha.view(shape)
+        rgb, z, alpha = rgb.view(*shape, 3), z.view(shape), alpha.view(shape)
         if self.training and self.learns_place and request.pixels is None:
             flow = posed.flow(request.camera, hits).view(*shape, 2)
             picture = slid(torch.cat([rgb, alpha[..., None]], -1), flow)
             rgb, alpha = picture[..., :3], picture[..., 3]
-            aux["moved"] = moved
-        return RenderOutput(rgb=rgb, alpha=alpha, depth=z.view(shape), aux=aux)
+        out = RenderOutput(rgb=rgb, alpha=alpha, depth=z, aux=aux)
+        if self.training or not len(self._backed_faces):
+            return out
+        return self._backed(out, request, posed.sunk(self.backing.depth))
+
+    def _backed(self, out: RenderOutput, request: RenderRequest, surface: Float[Tensor, "v 3"]) -> RenderOutput:
+        """With the backing behind it, where the field lets it through."""
+        assert out.depth is not None
+        colour, shows, depth = self.backing.draw(request.camera, surface, self._backed_faces)
+        if request.pixels is not None:
+            row, column = request.pixels.unbind(-1)
+            colour, shows, depth = colour[row, column], shows[row, column], depth[row, column]
+        through = (1 - out.alpha) * shows
+        rgb, alpha = out.rgb + through[..., None] * colour, out.alpha + through
+        return replace(out, rgb=rgb, alpha=alpha, depth=out.depth + through * depth)
 
     def _blended(
         self, pieces: list[Rays], samples: Samples, code: Float[Tensor, "k"]
@@ -145,7 +155,7 @@ class FieldHead(AbstractBackbone):
         way = nn.functional.normalize(ends[:, 3:].detach(), dim=-1) if self.net.degree else None
         logs, values = self.net.samples(features, code, way)
         above = facts[:, 0] + middle * facts[:, 1]
-        density = _density(logs, above, self._solid(points, above)) * facts[:, 2]
+        density = _density(logs, above) * facts[:, 2]
         blended, alpha, along, weights = composite(density, values, samples.start, samples.end, samples.packed)
         seen = {"weights": weights, "height": above, "cell": self.space.cell(points.detach())} if self.training else {}
         return blended, alpha, alpha * depth[:, 0] + along * (depth[:, 1] - depth[:, 0]), seen
@@ -168,13 +178,13 @@ class FieldHead(AbstractBackbone):
 
     def facts(self) -> dict[str, str | int | float]:
         features = sum(table.numel() for table in self.encoding.tables)
-        return {"kind": "field", "features": features, "cells": int(self.space.occupied.sum())}
+        return {"kind": "field", "features": features, "cells": int(self.space.lit.sum())}
 
     @torch.no_grad()
     def to_tensors(self) -> dict[str, Tensor]:
-        """Tables in half precision, and the cells that are occupied."""
+        """Tables in half precision, and the cells that pictures are made of."""
         space = self.space
-        at = space.occupied.nonzero()
+        at = space.lit.nonzero()
         text = json.dumps(configs.to_dict(self.config)).encode()
         tensors = {
             "config": torch.tensor(list(text), dtype=torch.uint8),
@@ -185,6 +195,7 @@ class FieldHead(AbstractBackbone):
             "owner": space.owner[tuple(at.T)],
         }
         learned = {f"encoding.{k}": v.half() for k, v in self.encoding.state_dict().items()}
+        learned |= {f"backing.{k}": v.half() for k, v in self.backing.state_dict().items()}
         learned |= {f"warp.{k}": v.clone() for k, v in (self.warp.state_dict() if self.warp else {}).items()}
         learned |= {f"net.{k}": v.clone() for k, v in self.net.state_dict().items()}
         learned |= {f"conditioning.{k}": v.clone() for k, v in self.conditioning.state_dict().items()}
@@ -201,7 +212,11 @@ class FieldHead(AbstractBackbone):
             conditioning = Conditioning(config.code, hidden=config.motion_hidden)
             if len(tensors["coat"]) != len(rig.neutral):
                 raise InputError("avatar weights: they belong to another rig; build the avatar again")
-            head = cls(Shell(rig, tensors["coat"].float(), config.shell), cells, conditioning, config)
+            none = torch.zeros(len(rig.neutral))
+            depth = tensors.get("backing.depth", none).float()
+            backing = Backing(depth, tensors.get("backing.colour", none[:, None].expand(-1, 3)).float())
+            shell = Shell(rig, tensors["coat"].float(), config.shell)
+            head = cls(shell, cells, conditioning, config, backing)
             for name in ("encoding", "net", "conditioning"):
                 part = {k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")}
                 getattr(head, name).load_state_dict({k: v.float() for k, v in part.items()})
@@ -212,11 +227,10 @@ class FieldHead(AbstractBackbone):
         return head.eval().requires_grad_(False)
 
 
-def _density(logs: Float[Tensor, "s"], height: Float[Tensor, "s"], solid: Int[Tensor, "k"]) -> Float[Tensor, "s"]:
-    """1 / m, of what a network says and how high above the rig's surface it is; `solid` samples stay closed."""
+def _density(logs: Float[Tensor, "s"], height: Float[Tensor, "s"]) -> Float[Tensor, "s"]:
+    """1 / m, of what a network says and how high above the rig's surface it is."""
     prior = (_INSIDE + _OUTSIDE) / 2 - (_INSIDE - _OUTSIDE) / 2 * torch.tanh(height / _SOFT)
-    known = prior + logs
-    return known.index_put((solid,), known[solid].clamp(min=_INSIDE)).clamp(max=_MOST).exp()
+    return (prior + logs).clamp(max=_MOST).exp()
 
 
 def _joined(drawn: Sequence[Float[Tensor, "m c"]], pieces: Sequence[Rays], count: int) -> Float[Tensor, "p c"]:

@@ -35,9 +35,8 @@ FAR_OUT = 1.0
 _NEAR = 0.02
 _WIDE = 50
 """Pixels: where cells are wider than this, close to the camera, it is not asked which rays may meet one."""
-ANYWHERE, WITH_HEAD, WITH_TORSO, SOLID = 1, 2, 3, 4
-"""Owners of the cells that a ray may find something in: all of them, those beside the shell, and those of the shell
-that are inside of the person in every picture."""
+ANYWHERE, WITH_HEAD, WITH_TORSO = 1, 2, 3
+"""Owners of the cells that a ray may find something in: all of them, or those beside the shell."""
 
 
 @dataclass(frozen=True)
@@ -209,6 +208,10 @@ class PosedShell:
         wide = max_pool2d(mask[None, None], (1, 2 * reach + 1), stride=1)
         found = max_pool2d(wide, (2 * reach + 1, 1), stride=1)[0, 0] > 0
         return found.flatten() if pixels is None else found[pixels[:, 0], pixels[:, 1]]
+
+    def sunk(self, depth: Float[Tensor, "v"]) -> Float[Tensor, "v 3"]:
+        """Vertices as many metres below the surface, in the world."""
+        return self.inner - (depth / MARGIN)[:, None] * (self.outer - self.inner)
 
     def flow(self, camera: Camera, hits: Hits) -> Float[Tensor, "p 2"]:
         """Zeros, of which the gradient is that of the columns and rows where the pixels' points of the surface lie."""

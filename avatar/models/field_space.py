@@ -9,10 +9,9 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from torch.nn.functional import max_pool2d
 
 from avatar.face.rig import PersonalRig
-from avatar.models.field_shell import ANYWHERE, CELL, DEEP, FAR_OUT, MARGIN, SOLID, WITH_HEAD, WITH_TORSO, Rays, Shell
+from avatar.models.field_shell import ANYWHERE, CELL, DEEP, FAR_OUT, MARGIN, WITH_HEAD, WITH_TORSO, Rays, Shell
 from avatar.models.gaussian_view import View, vertex_normals
 from avatar.ops import raymarch
 from avatar.ops.raymarch import Marching
@@ -24,9 +23,6 @@ _FLAT = 0.02
 tell its depth, so it hangs as a sheet, as thick as this to both sides."""
 _SHOWN = 0.3
 """Share of the views, among those that have a cell in their picture, which must show the person there."""
-SUNK = -0.003
-"""Metres above the surface, below which what is inside of the person in every picture stays closed. Nothing else would
-keep it so: beside an outline the pictures ask for nothing but emptiness, and the coarse tables carry that inwards."""
 _COARSE = 4
 """Cells along an axis that are first tried together."""
 
@@ -40,7 +36,7 @@ class Cells:
     shape: tuple[int, int, int]
     at: Int[Tensor, "n 3"]
     owner: Int[Tensor, "n"]
-    """`ANYWHERE` or `SOLID` in the shell, `WITH_HEAD` or `WITH_TORSO` beside it."""
+    """`ANYWHERE` in the shell, `WITH_HEAD` or `WITH_TORSO` beside it."""
     height: Float[Tensor, "n"]
     """Metres above the nearest part of the surface; `FAR_OUT` beside the shell."""
 
@@ -62,6 +58,7 @@ class Space(nn.Module):
     low: Tensor
     owner: Tensor
     occupied: Tensor
+    shown: Tensor
 
     def __init__(self, cells: Cells):
         """Args: the cells that are occupied until training knows better."""
@@ -72,6 +69,9 @@ class Space(nn.Module):
         self.register_buffer("low", cells.low)
         self.register_buffer("owner", owner)
         self.register_buffer("occupied", owner > 0)
+        self.register_buffer("shown", torch.zeros(cells.shape, dtype=torch.bool))
+        """Cells that had a part in some picture. Pictures are made of these alone, once there are any: what the others
+        hold is what learned of its neighbours, or nobody."""
         high = cells.low + CELL * torch.tensor(cells.shape)
         self._corners = tuple(cells.low.tolist()), tuple(high.tolist())
         self.side = CELL * max(cells.shape)
@@ -80,12 +80,17 @@ class Space(nn.Module):
 
     def changed(self) -> None:
         """Look at `occupied` again."""
-        self.solid = (self.owner == SOLID).flatten()
-        """By the cells as `cell` counts them."""
-        self._grids = {ANYWHERE: self.occupied, **{k: self.occupied & (self.owner == k) for k in _BESIDE}}
-        found = [self._grids[k].nonzero() for k in _BESIDE]
-        self.beside: list[Float[Tensor, "n 3"]] = [middles(self.low, at) for at in found]
-        """Middles of the occupied cells beside the shell that go with the head, and with the torso."""
+        self.lit = self.occupied & self.shown if bool(self.shown.any()) else self.occupied
+        """What pictures are made of; while training, all that is occupied is looked at."""
+        self._grids, self._beside = {}, {}
+        for learns, grid in ((True, self.occupied), (False, self.lit)):
+            self._grids[learns] = {ANYWHERE: grid, **{k: grid & (self.owner == k) for k in _BESIDE}}
+            self._beside[learns] = [middles(self.low, self._grids[learns][k].nonzero()) for k in _BESIDE]
+
+    @property
+    def beside(self) -> list[Float[Tensor, "n 3"]]:
+        """Middles of the cells beside the shell that go with the head, and with the torso."""
+        return self._beside[self.training]
 
     def cell(self, points: Float[Tensor, "s 3"]) -> Int[Tensor, "s"]:
         """Cells of points in units of the longest side, counted as the grid lies in memory."""
@@ -101,7 +106,9 @@ class Space(nn.Module):
             marching = Marching(step=1 / piece.steps, far=1.0, low=low, high=high)
             shift = torch.rand(len(piece)) if jitter else torch.full((len(piece),), 0.5)
             origin, direction = piece.origin.detach(), piece.direction.detach()
-            at, whose, start, end = raymarch.march(origin, direction, self._grids[piece.place], marching, shift)
+            at, whose, start, end = raymarch.march(
+                origin, direction, self._grids[self.training][piece.place], marching, shift
+            )
             packed.append(at + torch.tensor([count, 0]))
             ray.append(whose + rays)
             spans.append(torch.stack([start, end]))
@@ -139,10 +146,8 @@ def survey(rig: PersonalRig, shell: Shell, views: Sequence[View]) -> Cells:
     for goes, anchor in zip(_BESIDE, shell.anchors, strict=True):
         index = open_[with_torso == (goes == WITH_TORSO)]
         owner[index[_seen(shell, views, points[index], anchor)]] = goes
-    deep = (close & (height < SUNK)).nonzero()[:, 0]
-    owner[deep[_inside(shell, views, points[deep], vertex[deep])]] = SOLID
     kept = owner > 0
-    height = torch.where((owner == WITH_HEAD) | (owner == WITH_TORSO), FAR_OUT, height)
+    height = torch.where(owner > ANYWHERE, FAR_OUT, height)
     first, last = at[kept].amin(0), at[kept].amax(0)
     x, y, z = (last - first + 1).tolist()
     return Cells(low + CELL * first, (x, y, z), at[kept] - first, owner[kept], height[kept])
@@ -166,24 +171,6 @@ def _nearest(known: Float[Tensor, "v 3"], asked: Float[Tensor, "n 3"]) -> tuple[
 
     distance, index = cKDTree(known.numpy()).query(asked.numpy())
     return torch.from_numpy(distance).float(), torch.from_numpy(index).long()
-
-
-def _inside(
-    shell: Shell, views: Sequence[View], points: Float[Tensor, "n 3"], vertex: Int[Tensor, "n"]
-) -> Bool[Tensor, "n"]:
-    """Points that lie inside the person's outline in every view; each is carried by its nearest vertex."""
-    inside = torch.full((len(points),), bool(views))
-    for view in views:
-        world = shell.inner.posed(view.motion)[vertex]
-        away = (points - shell.inner.neutral[vertex]) @ view.motion.T_world_head[:3, :3].T
-        xy, (h, w) = view.camera.project(world + away), view.camera.size
-        reach = int(
-            CELL * max(view.camera.focal) / float((world - view.camera.T_world_camera[:3, 3]).norm(dim=1).min())
-        )
-        bare = max_pool2d(1 - view.alpha[None, None], 2 * reach + 1, stride=1, padding=reach)[0, 0] > 0.5
-        column, row = xy[:, 0].floor().long().clamp(0, w - 1), xy[:, 1].floor().long().clamp(0, h - 1)
-        inside &= ~bare[row, column]
-    return inside
 
 
 def _seen(shell: Shell, views: Sequence[View], points: Float[Tensor, "n 3"], anchor: Tensor) -> Bool[Tensor, "n"]:

@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 
 from avatar.core import RenderOutput
 from avatar.models.base import AbstractUpkeep
-from avatar.models.field_shell import CELL, FAR_OUT, MARGIN, SOLID
+from avatar.models.field_shell import CELL, FAR_OUT, MARGIN
 from avatar.models.field_space import middles
 
 if TYPE_CHECKING:
@@ -22,6 +22,10 @@ _NEWS = 1e-4
 """Share of the cells met for the first time since the last refresh, below which hardly any will follow."""
 _FREE = 0.003
 """Metres above the surface up to which anything may be: that is how far the rig errs."""
+_FORMED = 0.2
+"""Share of the training from which it is noted which cells have a part in pictures: before, all are as thin as air."""
+_PART = 1e-3
+"""Share of a pixel from which a cell has a part in the picture."""
 _UNSEEN = -1.0
 """Level of a cell that was not looked at."""
 
@@ -55,13 +59,15 @@ class FieldUpkeep(AbstractUpkeep):
         self._place = (cells.at[:, 0] * y + cells.at[:, 1]) * z + cells.at[:, 2]
         self._met = torch.zeros(x * y * z, dtype=torch.bool)
         """Cells that held a sample."""
+        self._part = torch.zeros_like(self._met)
+        """Cells that had a part in a picture."""
         self._share = 0.0
         """Of the cells that did, at the last refresh."""
         self._settled = False
         """Whether hardly any cell was met for the first time of late. Once true it stays: cells that come back after
         long hold what the hash left there, and would spoil the picture until they are learned anew."""
         self._level = torch.full((len(self._cells.at),), _UNSEEN)
-        self._first = config.first * steps
+        self._first, self._formed = config.first * steps, _FORMED * steps
 
     def before_backward(self, step: int, out: RenderOutput) -> Tensor:
         """Pixels of the person or of the background, hardly any between (entropy of alpha, as RAD-NeRF has it); and
@@ -80,7 +86,10 @@ class FieldUpkeep(AbstractUpkeep):
     def after_step(self, step: int, out: RenderOutput, optimizer: Optimizer) -> dict[str, float]:
         if not self.config.every:
             return {}
-        self._met[out.aux["cell"]] = True
+        cell = out.aux["cell"]
+        self._met[cell] = True
+        if step >= self._formed:
+            self._part[cell[out.aux["weights"] > _PART]] = True
         if step % self.config.every:
             return {}
         space, cells = self.head.space, self._cells
@@ -95,22 +104,25 @@ class FieldUpkeep(AbstractUpkeep):
         if step >= self._first:
             self._settled |= news < _NEWS
             space.occupied[tuple(cells.at.T)] = self._kept(met)
+            space.shown.copy_(self._part.view(cells.shape))
             space.changed()
         return {"occupied": float(space.occupied.sum()) / max(len(cells.at), 1)}
 
     def _kept(self, met: Bool[Tensor, "n"]) -> Bool[Tensor, "n"]:
         """Cells that hold something, or were not looked at yet. Outside of the surface only those that some picture has
         shown: what collisions of the hash leave in the others would hang in the air, seen from aside."""
-        kept = (self._level < 0) | (self._level > self.config.threshold) | (self._cells.owner == SOLID)
+        kept = (self._level < 0) | (self._level > self.config.threshold)
         return kept & (met | (self._cells.height < _FREE)) if self._settled else kept
 
     def to_tensors(self) -> dict[str, Tensor]:
         return {
             "level": self._level,
             "met": self._met.to(torch.uint8),
+            "part": self._part.to(torch.uint8),
             "settled": torch.tensor(int(self._settled)),
         }
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
         self._level, self._met = tensors["level"].clone(), tensors["met"].bool()
+        self._part = tensors["part"].bool()
         self._settled = bool(tensors["settled"])

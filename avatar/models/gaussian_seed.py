@@ -85,7 +85,7 @@ def _bound(rig: PersonalRig, scenes: Sequence[Scene], thick: Float[Tensor, "v"],
     bary = _spread(count)
     spacing = (total[-1] / count / density[triangle]).sqrt()
     scale = torch.stack([spacing * _COVER, spacing * _COVER, (spacing * 0.15).clamp_min(3e-4)], 1)
-    colour = _observed_colour(rig, scenes, triangle, bary)
+    colour = observed_colour(rig, scenes, triangle, bary)
     _, axes, _ = triangle_frames(rig.neutral, rig.faces)
     shown = _shown(rig, scenes)[triangle]
     lifted = ((corners - rig.neutral[rig.faces])[triangle] * bary[..., None]).sum(1)
@@ -114,7 +114,7 @@ def _spread(count: int) -> Float[Tensor, "n 3"]:
     return torch.stack([1 - u - v, u, v], 1).float()
 
 
-def _observed_colour(
+def observed_colour(
     rig: PersonalRig, scenes: Sequence[Scene], triangle: Int[Tensor, "n"], bary: Float[Tensor, "n 3"]
 ) -> Float[Tensor, "n 3"]:
     """Mean colour of the pixels where a splat is seen; unseen splats take that of the nearest seen one of their part.

@@ -14,7 +14,7 @@ from avatar.face.track_io import load_track
 from avatar.models.avatar_model import AvatarModel
 from avatar.models.field_head import FieldConfig, FieldHead
 from avatar.models.field_net import EncodingConfig, NetConfig
-from avatar.models.field_shell import SOLID, WITH_HEAD, WITH_TORSO, Shell, ShellConfig
+from avatar.models.field_shell import WITH_HEAD, WITH_TORSO, Shell, ShellConfig
 from avatar.models.field_upkeep import FieldUpkeep, OccupancyConfig
 from avatar.models.field_warp import slid
 from avatar.models.gaussian_head import GaussianConfig
@@ -168,21 +168,39 @@ def test_hair_beside_the_rig_is_looked_for_and_goes_with_its_part():
     assert columns[1] > columns[0] + 2  # 5 cm are 6 px
 
 
-def test_what_is_inside_of_the_person_in_every_picture_stays_closed_whatever_the_tables_say(workspace):
-    session, _ = begun(workspace)
+def test_where_the_field_is_empty_the_backing_closes_the_person_inside_of_the_outline(workspace):
+    session, data = begun(workspace)
     head = session.backbone.eval()
     assert isinstance(head, FieldHead)
+    view = data.views(1)[0]
+    asked = RenderRequest(camera=view.camera, motion=view.motion)
     with torch.no_grad():
         head.encoding.tables[0].fill_(1.0)
         head.net.base.fill_(-1.0)  # type: ignore[operator]  # the sum of all features says that nothing is anywhere
-        asked = RenderRequest(camera=toy.camera(48), motion=still())
-        alpha = head.render(asked).alpha
-        assert alpha[18:26, 21:27].min() > 0.9
-        head.space.solid.zero_()
-        assert head.render(asked).alpha.max() < 0.1
-    cells = head.space.cells
-    assert not (cells.owner[cells.height > 0] == SOLID).any()
-    assert session.upkeep._kept(torch.zeros(len(cells.at), dtype=torch.bool))[cells.owner == SOLID].all()  # type: ignore[attr-defined]
+        out = head.render(asked)
+        assert out.alpha[20:26, 22:26].min() > 0.99 and out.alpha[view.alpha < 0.02].max() == 0
+        away = (out.rgb - view.rgb)[20:26, 22:26].abs().mean()
+        assert away < 0.15, "in the colours of the pictures"
+        middle = head.render(replace(asked, pixels=torch.tensor([[23, 24]])))
+        torch.testing.assert_close(middle.rgb[0], out.rgb[23, 24])
+        head.train()
+        assert head.render(asked).alpha.max() < 0.1, "while it learns the field stands alone"
+
+
+def test_pictures_are_made_of_cells_that_had_a_part_in_one(workspace):
+    session, data = begun(workspace)
+    head = session.backbone.train()
+    assert isinstance(head, FieldHead)
+    for step in range(1, 25):
+        take_step(session, data.sample(step), step)
+    space = head.space
+    assert 0 < space.lit.sum() < space.occupied.sum() and not (space.lit & ~space.shown).any()
+    loaded = FieldHead.from_tensors(head.to_tensors(), head.rig)
+    assert int(loaded.space.lit.sum()) == int(space.lit.sum())
+    asked = RenderRequest(camera=toy.camera(32), motion=toy.motion().frame(3))
+    with torch.no_grad():
+        here, there = (h.render(asked).aux["samples"] for h in (head.eval(), loaded))
+        assert here == pytest.approx(there, rel=0.01)
 
 
 def test_a_slid_picture_is_the_same_and_says_which_way_its_parts_should_go():
