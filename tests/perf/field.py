@@ -31,7 +31,7 @@ from avatar.evaluate.score import head_mask, peer_composite
 from avatar.evaluate.views import ScoredView, evaluate_views, views_table
 from avatar.face.track_io import load_track
 from avatar.media import Workspace, write_image
-from avatar.models import field_head, field_net, field_shell, field_space
+from avatar.models import field_backing, field_head, field_net, field_shell, field_space
 from avatar.models.avatar_model import AvatarModel
 from avatar.recipes import recipe
 from avatar.train.config import TrainConfig
@@ -142,7 +142,7 @@ def speed(folder: Path, options: argparse.Namespace, frames: int = 20) -> dict[s
         start = time.perf_counter()
         avatar.draw(request)
         spent.append(time.perf_counter() - start)
-    shares: dict[str, float] = dict.fromkeys(("encode", "network", "march", "composite", "shell"), 0.0)
+    shares: dict[str, float] = dict.fromkeys(("encode", "network", "march", "composite", "shell", "backing"), 0.0)
 
     def timed(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
         def wrapped(*args: Any, **kwargs: Any) -> Any:
@@ -159,6 +159,7 @@ def speed(folder: Path, options: argparse.Namespace, frames: int = 20) -> dict[s
         (field_net, "encode", "encode"), (net, "samples", "network"), (net, "pixels", "network"),
         (field_space.Space, "march", "march"), (field_head, "composite", "composite"),
         (field_shell.Shell, "posed", "shell"), (field_shell.PosedShell, "rays", "shell"),
+        (field_shell.PosedShell, "hits", "shell"), (field_backing.Backing, "draw", "backing"),
     ]  # fmt: skip
     with ExitStack() as stack:
         for owner, attribute, name in places:
