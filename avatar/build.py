@@ -1,6 +1,7 @@
 """The commands' flow: which part runs after which, on one workspace folder."""
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,12 +20,22 @@ _TURN_DEG, _TURN_SECONDS = 30.0, 15.0
 of a film in which that is slow enough."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Learning:
+    """How an avatar is learned."""
+
+    recipe: str
+    """A name in `avatar.recipes`."""
+    device: str = "auto"
+    """As `avatar.ops.device` takes it."""
+
+
 def build(
-    video: Path, out: Path, *, recipe: str, config: "PreprocessConfig", sink: Sink, truth: Path | None = None
+    video: Path, out: Path, *, learning: Learning, config: "PreprocessConfig", sink: Sink, truth: Path | None = None
 ) -> None:
     """Video to workspace, workspace to avatar, avatar to report; a drawn speaker's `truth` is scored too."""
     preprocess_video(video, out, config, sink)
-    train_workspace(out, recipe=recipe, sink=sink)
+    train_workspace(out, learning, sink)
     evaluate_workspace(out, copy_to=None, sink=sink, truth=truth)
 
 
@@ -37,20 +48,20 @@ def preprocess_video(video: Path, out: Path, config: "PreprocessConfig", sink: S
     preprocess(video, out, config, sink=sink)
 
 
-def train_workspace(workspace: Path, *, recipe: str, sink: Sink) -> None:
+def train_workspace(workspace: Path, learning: Learning, sink: Sink) -> None:
     """The avatar, from what preprocessing left."""
-    from avatar.recipes import recipe as named
+    from avatar.recipes import recipe
     from avatar.train.loop import train
 
-    train(workspace, named(recipe), sink)
+    train(workspace, recipe(learning.recipe), sink, device=learning.device)
 
 
-def distil_workspace(workspace: Path, out: Path, *, recipe: str, sink: Sink) -> "Loss":
+def distil_workspace(workspace: Path, out: Path, learning: Learning, sink: Sink) -> "Loss":
     """A Gaussian avatar from the workspace's field, and what that lost."""
-    from avatar.recipes import recipe as named
+    from avatar.recipes import recipe
     from avatar.train.distil import distil
 
-    return distil(workspace, out, named(recipe), sink)
+    return distil(workspace, out, recipe(learning.recipe), sink, device=learning.device)
 
 
 def evaluate_workspace(workspace: Path, *, copy_to: Path | None, sink: Sink, truth: Path | None = None) -> None:
@@ -125,7 +136,7 @@ def demo(out: Path, *, seconds: float, size: int, recipe: str, sink: Sink) -> No
     settings = ClipSettings(seconds=seconds, size=size, turn_deg=_TURN_DEG if seconds >= _TURN_SECONDS else 0.0)
     drawn = write_clip(out / "speaker", settings, workers=_cores(), sink=sink)
     config = PreprocessConfig(size=size)
-    build(drawn.video, out / "me", recipe=recipe, config=config, sink=sink, truth=out / "speaker")
+    build(drawn.video, out / "me", learning=Learning(recipe=recipe), config=config, sink=sink, truth=out / "speaker")
     assert drawn.hello is not None
     for name, camera in (("talking.mp4", "front"), ("orbit.mp4", "orbit")):
         script = Script(audio=drawn.hello)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from avatar.preprocess import PreprocessConfig
 
 Output = Annotated[Path, arg(aliases=["-o"])]
+Device = Literal["auto", "cpu", "cuda"]
 Recipe = Literal[
     "gaussian/base", "gaussian/fast", "gaussian/smoke",
     "field/base", "field/fast", "field/smoke", "field/geneface", "field/synctalk",
@@ -46,11 +47,14 @@ class Build:
     """Landmarks by mediapipe, face-landmarker (downloads 4 MB once; or face-landmarker:FILE) or face-alignment."""
     parser: str = "rig"
     """Regions by rig, or by a network: bisenet:FILE.onnx."""
+    device: Device = "auto"
+    """Where to train: auto is a GPU if there is one that our CUDA kernels are built for."""
 
     def run(self, console: Console) -> None:
-        from avatar.build import build
+        from avatar.build import Learning, build
 
-        build(self.video, self.out, recipe=self.recipe, config=_preprocessing(self), sink=console)
+        learning = Learning(recipe=self.recipe, device=self.device)
+        build(self.video, self.out, learning=learning, config=_preprocessing(self), sink=console)
         _say(f"avatar: {self.out / 'avatar'}\nreport: {self.out / 'report' / 'index.html'}")
 
 
@@ -88,16 +92,19 @@ class Train:
     """The folder that preprocess made."""
     recipe: Recipe = "gaussian/base"
     """base takes minutes, fast less, smoke only shows that it works; docs/field.md says when to take a field."""
+    device: Device = "auto"
+    """Where to train: auto is a GPU if there is one that our CUDA kernels are built for."""
     viewer: bool = False
     """Show the curves and the avatar, from any side, in the browser while it learns."""
 
     def run(self, console: Console) -> None:
-        from avatar.build import train_workspace
+        from avatar.build import Learning, train_workspace
 
+        learning = Learning(recipe=self.recipe, device=self.device)
         if self.viewer:
-            _watched(lambda sink: train_workspace(self.workspace, recipe=self.recipe, sink=sink), console)
+            _watched(lambda sink: train_workspace(self.workspace, learning, sink), console)
         else:
-            train_workspace(self.workspace, recipe=self.recipe, sink=console)
+            train_workspace(self.workspace, learning, console)
         _say(f"avatar: {self.workspace / 'avatar'}")
 
 
@@ -111,11 +118,14 @@ class Distil:
     """Folder of the new avatar."""
     recipe: Literal["gaussian/base", "gaussian/fast", "gaussian/smoke"] = "gaussian/fast"
     """How the Gaussians are trained."""
+    device: Device = "auto"
+    """Where to train: auto is a GPU if there is one that our CUDA kernels are built for."""
 
     def run(self, console: Console) -> None:
-        from avatar.build import distil_workspace
+        from avatar.build import Learning, distil_workspace
 
-        lost = distil_workspace(self.workspace, self.out, recipe=self.recipe, sink=console)
+        learning = Learning(recipe=self.recipe, device=self.device)
+        lost = distil_workspace(self.workspace, self.out, learning, console)
         _say(
             f"avatar: {self.out}\n"
             f"held-out frames: {lost.pupil_psnr:.2f} dB against the film, the field has {lost.teacher_psnr:.2f} dB; "

@@ -4,13 +4,17 @@ subset: asked pixels equal the same pixels of the whole picture. window: a cropp
 bounds: alpha in [0, 1], 0 <= rgb <= alpha. pure: the same request gives the same pixels, and the request is unchanged.
 driven: the picture has a finite, non-zero gradient to the expression. round trip: what was saved and loaded draws the
 same. survives upkeep: growing and pruning leave a backbone that still keeps all of these laws.
+
+Devices: a backbone begins on the CPU and moves by `to`. Asked motion and pixels must be where it is, as its answer will
+be; cameras stay on the CPU. Random numbers are drawn there too, so that a training has the same on every device.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -49,6 +53,16 @@ class AbstractBackbone(nn.Module, ABC):
     """Answers one question: for this camera and this motion, what are these pixels?"""
 
     rig: PersonalRig
+
+    @property
+    def device(self) -> torch.device:
+        """Where it is."""
+        return next(self.parameters()).device
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "AbstractBackbone":
+        super()._apply(fn, recurse)
+        self.rig = self.rig.each(fn)
+        return self
 
     @abstractmethod
     def render(self, request: RenderRequest) -> RenderOutput:

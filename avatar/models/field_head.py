@@ -102,8 +102,8 @@ class FieldHead(AbstractBackbone):
         full = (whole[:, -1] > _SEEN).nonzero()[:, 0]
         cover = whole[full, -1:]
         colour = self.net.pixels(whole[full, :-2] / cover, code) * cover
-        rgb = torch.zeros(count, 3).index_put((full,), colour)
-        z, alpha = (torch.zeros(count).index_put((full,), column) for column in whole[full, -2:].T)
+        rgb = whole.new_zeros(count, 3).index_put((full,), colour)
+        z, alpha = (whole.new_zeros(count).index_put((full,), column) for column in whole[full, -2:].T)
         aux = {"code": code, "samples": len(samples.ray), **seen}
         return RenderOutput(rgb=rgb.view(*shape, 3), alpha=alpha.view(shape), depth=z.view(shape), aux=aux)
 
@@ -197,7 +197,7 @@ def _density(logs: Float[Tensor, "s"], height: Float[Tensor, "s"]) -> Float[Tens
 
 def _joined(drawn: Sequence[Float[Tensor, "m c"]], pieces: Sequence[Rays], count: int) -> Float[Tensor, "p c"]:
     """Pieces of the same pixels' rays one behind the other ("over"); the last channel is alpha."""
-    whole = torch.zeros(count, drawn[0].shape[1])
+    whole = drawn[0].new_zeros(count, drawn[0].shape[1])
     for values, piece in zip(drawn, pieces, strict=True):
         if len(piece):
             whole = whole.index_add(0, piece.pixel, values * (1 - whole[piece.pixel, -1:]))

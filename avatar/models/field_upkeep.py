@@ -53,20 +53,20 @@ class FieldUpkeep(AbstractUpkeep):
         self._cells = cells = head.space.cells
         x, y, z = cells.shape
         self._place = (cells.at[:, 0] * y + cells.at[:, 1]) * z + cells.at[:, 2]
-        self._met = torch.zeros(x * y * z, dtype=torch.bool)
+        self._met = torch.zeros(x * y * z, dtype=torch.bool, device=cells.at.device)
         """Cells that held a sample."""
         self._share = 0.0
         """Of the cells that did, at the last refresh."""
         self._settled = False
         """Whether hardly any cell was met for the first time of late. Once true it stays: cells that come back after
         long hold what the hash left there, and would spoil the picture until they are learned anew."""
-        self._level = torch.full((len(self._cells.at),), _UNSEEN)
+        self._level = torch.full_like(cells.height, _UNSEEN)
         self._first = config.first * steps
 
     def before_backward(self, step: int, out: RenderOutput) -> Tensor:
         """Pixels of the person or of the background, hardly any between (entropy of alpha, as RAD-NeRF has it); and
         nothing far in front of the surface."""
-        loss = torch.zeros(())
+        loss = out.alpha.new_zeros(())
         if self.config.opaque:
             alpha = out.alpha.clamp(1e-5, 1 - 1e-5)
             loss = loss - self.config.opaque * (alpha * alpha.log() + (1 - alpha) * (1 - alpha).log()).mean()
@@ -84,8 +84,9 @@ class FieldUpkeep(AbstractUpkeep):
         if step % self.config.every:
             return {}
         space, cells = self.head.space, self._cells
-        some = torch.arange(step // self.config.every % _TURNS, len(cells.at), _TURNS)
-        points = middles(cells.low, cells.at[some]) + CELL * (torch.rand(len(some), 3) - 0.5)
+        some = slice(step // self.config.every % _TURNS, None, _TURNS)
+        places = middles(cells.low, cells.at[some])
+        points = places + CELL * (torch.rand(places.shape).to(places) - 0.5)
         density = self.head.density(points, cells.height[some], out.aux["code"].detach())
         self._level *= self.config.fade
         self._level[some] = torch.maximum(self._level[some], 1 - torch.exp(-density * CELL))
@@ -112,5 +113,6 @@ class FieldUpkeep(AbstractUpkeep):
         }
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
-        self._level, self._met = tensors["level"].clone(), tensors["met"].bool()
+        self._level.copy_(tensors["level"])
+        self._met.copy_(tensors["met"])
         self._settled = bool(tensors["settled"])

@@ -116,7 +116,7 @@ class GaussianHead(AbstractBackbone):
         return [self.offset, self.turn, self.log_scale, self.opacity, self.colour, self.basis]
 
     def outer_gradients(self) -> dict[nn.Parameter, OuterGradient]:
-        self._outer = OuterGradient(torch.zeros(*self.basis.shape[:2], requires_grad=True))
+        self._outer = OuterGradient(self.basis.detach().new_zeros(self.basis.shape[:2]).requires_grad_())
         return {self.basis: self._outer}
 
     def _blend(self, weights: Float[Tensor, "k"]) -> Blend:
@@ -155,11 +155,12 @@ class GaussianHead(AbstractBackbone):
     def _render_pixels(self, request: RenderRequest, pixels: Int[Tensor, "r 2"]) -> RenderOutput:
         """Draw the smallest window around the asked pixels and pick them."""
         if len(pixels) == 0:
-            return RenderOutput(rgb=torch.zeros(0, 3), alpha=torch.zeros(0), depth=torch.zeros(0))
+            none = self.colour.new_zeros(0, 3)
+            return RenderOutput(rgb=none, alpha=none[:, 0], depth=none[:, 0])
         low, high = pixels.min(0).values.tolist(), pixels.max(0).values.tolist()
         window = request.camera.crop(low[0], low[1], high[0] - low[0] + 1, high[1] - low[1] + 1)
         out = self.render(RenderRequest(camera=window, motion=request.motion))
-        row, column = (pixels - torch.tensor(low)).unbind(-1)
+        row, column = (pixels - pixels.new_tensor(low)).unbind(-1)
         depth = None if out.depth is None else out.depth[row, column]
         return RenderOutput(rgb=out.rgb[row, column], alpha=out.alpha[row, column], depth=depth, aux=out.aux)
 

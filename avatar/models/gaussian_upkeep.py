@@ -65,11 +65,8 @@ class GaussianUpkeep(AbstractUpkeep):
     def __init__(self, head: "GaussianHead", steps: int, config: UpkeepConfig):
         """Args: the head, changed in place; the planned number of steps."""
         self.head, self.steps, self.config = head, steps, config
-        n = len(head)
-        self.pull = torch.zeros(n)
-        self.seen = torch.zeros(n)
-        self.strongest = torch.zeros(n)
-        largest = torch.tensor([_LARGEST.get(r, 0.005) for r in Region])
+        self.pull, self.seen, self.strongest = (torch.zeros_like(head.reach) for _ in range(3))
+        largest = head.reach.new_tensor([_LARGEST.get(r, 0.005) for r in Region])
         self.largest = largest[head.rig.regions[head.triangle].long()].log()
         self.first = head.colour.detach().clone()
         """What was observed at the start. Splats that show at a grazing angle are drawn back to it: they would paint
@@ -143,13 +140,14 @@ class GaussianUpkeep(AbstractUpkeep):
         longest = sizes.argmax(1)
         sigma = sizes.amax(1).exp()
         axis = quat_to_matrix(torch.nn.functional.normalize(head.turn.data[parents], dim=-1))
-        axis = axis[torch.arange(len(parents)), :, longest]
+        row = torch.arange(len(parents), device=parents.device)
+        axis = axis[row, :, longest]
         wide = sigma > 1e-3
         shift = torch.where(wide, 0.7, 0.2)[:, None] * axis * sigma[:, None] * 100
         head.offset.data[parents] += shift
         head.offset.data[rows] -= shift
         shrunk = sizes.clone()
-        shrunk[torch.arange(len(parents)), longest] -= math.log(1.7)
+        shrunk[row, longest] -= math.log(1.7)
         half = 1 - (1 - head.opacity.data[parents].sigmoid()).clamp_min(1e-4).sqrt()
         for index in (parents, rows):
             head.log_scale.data[index] = torch.where(wide[:, None], shrunk, sizes)

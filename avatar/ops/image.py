@@ -99,12 +99,13 @@ def l1_ssim(
 
 
 def _l1_ssim_reference(image: Tensor, target: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    total = weight.sum() * image.shape[-1]
-    if total <= 0:
+    if not image.numel():
         return image.sum() * 0, image.sum() * 0 + 1
-    share = weight[..., None] / total
+    total = weight.sum() * image.shape[-1]
+    nothing = total <= 0  # no branch: a GPU would have to be waited for
+    share = (weight / total).masked_fill(nothing, 0)[..., None]
     similarity = ssim_map(image, target, padded=True)
-    return (share * (image - target).abs()).sum(), (share * similarity).sum()
+    return (share * (image - target).abs()).sum(), (share * similarity).sum() + nothing
 
 
 torch.library.define(

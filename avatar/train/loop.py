@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from avatar import ops
 from avatar.core import RenderRequest
 from avatar.errors import InputError
 from avatar.events import Done, Draft, Metric, Preview, Progress, Sink, silent
@@ -28,8 +30,11 @@ from avatar.train.threads import ThreadTuner
 STAGE = "train"
 
 
-def train(workspace: Path, config: TrainConfig, sink: Sink = silent) -> Path:
+def train(workspace: Path, config: TrainConfig, sink: Sink = silent, *, device: str = "auto") -> Path:
     """Learn the avatar of a prepared workspace; resumes where an earlier call with the same inputs was stopped.
+
+    Args:
+        device: as `ops.device` takes it. What is learned does not depend on it, but for rounding.
 
     Returns:
         The avatar's folder, `workspace/avatar`.
@@ -37,7 +42,7 @@ def train(workspace: Path, config: TrainConfig, sink: Sink = silent) -> Path:
     Raises:
         InputError: if the workspace is not prepared, or the disk refuses.
     """
-    opened = Workspace.open(workspace)
+    opened, at = Workspace.open(workspace), ops.device(device)
     key, folder = training_key(opened.root, config), opened.path("avatar")
     style = opened.json("style.json") if opened.path("style.json").exists() else {}
     if (done := _finished(folder, key)) is not None:
@@ -49,7 +54,7 @@ def train(workspace: Path, config: TrainConfig, sink: Sink = silent) -> Path:
     try:
         track = load_track(opened.path("track.safetensors"))
         data = Dataset(opened, track, config)
-        session = Session.begin(PersonalRig.load(opened.path("rig.safetensors")), data, config, key)
+        session = Session.begin(PersonalRig.load(opened.path("rig.safetensors")), data, config, key, at)
         saved = opened.path("train") / "checkpoint.safetensors"
         session.resume(saved)
         log = TrainingLog(saved.with_name("log.json"), sink)
@@ -59,7 +64,7 @@ def train(workspace: Path, config: TrainConfig, sink: Sink = silent) -> Path:
     finally:
         torch.set_num_threads(threads)
     facts = {"recipe": config.name, "key": key, "steps": session.step, "seconds": round(session.seconds, 1)}
-    as_avatar(session.backbone, data, trained=facts, speech=style).save(folder)
+    as_avatar(session.backbone.cpu(), data, trained=facts, speech=style).save(folder)
     saved.unlink(missing_ok=True)
     sink(Done(stage=STAGE, seconds=session.seconds, outputs=(folder,), facts=session.backbone.facts()))
     return folder
@@ -71,10 +76,11 @@ def run(session: Session, data: SampleSource, saved: Path, *, film: Dataset, sin
     Args:
         film: what the samples are of; who looks at the avatar while it learns sees it before this film's background.
     """
-    config, began, tuner = session.config, time.monotonic() - session.seconds, ThreadTuner(session.config.threads)
+    config, began, device = session.config, time.monotonic() - session.seconds, session.backbone.device
+    tuner = ThreadTuner(config.threads, tries=device.type == "cpu")
     sink(Progress(stage=STAGE, done=session.step, total=config.steps, unit="steps"))
     session.backbone.train()
-    with prefetched(data, range(session.step, config.steps)) as samples:
+    with prefetched(data, range(session.step, config.steps), device) as samples:
         for step, sample in samples:
             tuner.before()
             progress, image, parts = take_step(session, sample, step)
@@ -93,7 +99,7 @@ def run(session: Session, data: SampleSource, saved: Path, *, film: Dataset, sin
     sink(Progress(stage=STAGE, done=config.steps, total=config.steps, unit="steps"))
 
 
-def take_step(session: Session, sample: Sample, step: int) -> tuple[float, torch.Tensor, dict[str, float]]:
+def take_step(session: Session, sample: Sample, step: int) -> tuple[float, Tensor, dict[str, Any]]:
     """Draw a sample, compare, go back, move everything a little.
 
     Returns:
@@ -106,25 +112,25 @@ def take_step(session: Session, sample: Sample, step: int) -> tuple[float, torch
     (loss + session.upkeep.before_backward(step, out)).backward()
     progress = max(step / config.steps, session.seconds / (config.seconds or float("inf")))
     session.advance(progress)
-    parts.update(session.upkeep.after_step(step, out, session.optimizer))
-    return progress, image, parts
+    return progress, image, {**parts, **session.upkeep.after_step(step, out, session.optimizer)}
 
 
-def _report(session: Session, sample: Sample, image: torch.Tensor, parts: dict[str, float], sink: Sink) -> None:
+def _report(session: Session, sample: Sample, image: Tensor, parts: dict[str, Any], sink: Sink) -> None:
     config, step = session.config, session.step
     if step % config.report_every == 0:
         sink(Progress(stage=STAGE, done=step, total=config.steps, unit="steps"))
         for name, value in parts.items():
-            sink(Metric(stage=STAGE, name=name, value=value, step=step))
+            sink(Metric(stage=STAGE, name=name, value=float(value), step=step))
     if step % config.preview_every == 0:
-        pair = torch.cat([sample.rgb, image.detach().clamp(0, 1)], 1)
+        pair = torch.cat([sample.rgb, image.detach().clamp(0, 1)], 1).cpu()
         sink(Preview(stage=STAGE, name="truth and avatar", image=(pair * 255).round().numpy().astype(np.uint8)))
 
 
 def _copied(backbone: AbstractBackbone, data: Dataset) -> AvatarModel:
     """The avatar as it is now, before its training is through; the training goes on as if nobody had looked."""
     with torch.no_grad(), torch.random.fork_rng(devices=[]):  # a new network draws its first weights
-        kept = type(backbone).from_tensors(backbone.to_tensors(), backbone.rig)
+        tensors = {name: tensor.cpu() for name, tensor in backbone.to_tensors().items()}
+        kept = type(backbone).from_tensors(tensors, backbone.rig.each(Tensor.cpu))
     return as_avatar(kept, data)
 
 

@@ -14,6 +14,8 @@ from avatar.train import checkpoint
 from avatar.train.config import TrainConfig
 from avatar.train.dataset import Dataset
 
+_CPU = torch.device("cpu")
+
 
 @dataclass
 class Session:
@@ -28,10 +30,12 @@ class Session:
     seconds: float = 0.0
 
     @classmethod
-    def begin(cls, rig: PersonalRig, data: Dataset, config: TrainConfig, key: str) -> "Session":
-        """A fresh training."""
+    def begin(
+        cls, rig: PersonalRig, data: Dataset, config: TrainConfig, key: str, device: torch.device = _CPU
+    ) -> "Session":
+        """A fresh training on a device. It begins on the CPU, with the same numbers whatever the device."""
         torch.manual_seed(config.seed)
-        backbone = config.head.begin(rig, data.views(config.views), data.motion)
+        backbone = config.head.begin(rig, data.views(config.views), data.motion).to(device)
         groups = [{**group, "start": group["lr"]} for group in backbone.parameter_groups()]
         return cls(
             backbone=backbone,
