@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from avatar.errors import InputError
-from avatar.events import Sink
+from avatar.events import Notice, Sink
 
 if TYPE_CHECKING:
     from avatar.drive.render import Shot
     from avatar.drive.speak import Script
+    from avatar.ops.parallel import Team
     from avatar.preprocess.config import PreprocessConfig
     from avatar.train.distil import Loss
 
@@ -34,9 +35,26 @@ def build(
     video: Path, out: Path, *, learning: Learning, config: "PreprocessConfig", sink: Sink, truth: Path | None = None
 ) -> None:
     """Video to workspace, workspace to avatar, avatar to report; a drawn speaker's `truth` is scored too."""
-    preprocess_video(video, out, config, sink)
+    team = _team(learning, sink)
+    if team.leads:
+        preprocess_video(video, out, config, sink)
+    team.wait()
     train_workspace(out, learning, sink)
-    evaluate_workspace(out, copy_to=None, sink=sink, truth=truth)
+    if team.leads:
+        evaluate_workspace(out, copy_to=None, sink=sink, truth=truth)
+
+
+def _team(learning: Learning, sink: Sink) -> "Team":
+    """The processes that learn together, and where; asked first, since a wrong device is the user's to mend."""
+    import torch
+
+    from avatar import ops
+    from avatar.ops import parallel
+
+    team = parallel.join(learning.device)
+    if learning.device == "auto" and torch.cuda.is_available() and (why := ops.without_gpu()):
+        sink(Notice(message=f"the GPU is not used: {why}"))
+    return team
 
 
 def preprocess_video(video: Path, out: Path, config: "PreprocessConfig", sink: Sink) -> None:
@@ -53,6 +71,7 @@ def train_workspace(workspace: Path, learning: Learning, sink: Sink) -> None:
     from avatar.recipes import recipe
     from avatar.train.loop import train
 
+    _team(learning, sink)
     train(workspace, recipe(learning.recipe), sink, device=learning.device)
 
 
@@ -61,6 +80,7 @@ def distil_workspace(workspace: Path, out: Path, learning: Learning, sink: Sink)
     from avatar.recipes import recipe
     from avatar.train.distil import distil
 
+    _team(learning, sink)
     return distil(workspace, out, recipe(learning.recipe), sink, device=learning.device)
 
 

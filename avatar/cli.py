@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from avatar.preprocess import PreprocessConfig
 
 Output = Annotated[Path, arg(aliases=["-o"])]
-Device = Literal["auto", "cpu", "cuda"]
+Device = Annotated[
+    Literal["auto", "cpu", "cuda"], arg(help="Where to train: auto is a GPU if our CUDA kernels run there.")
+]
 Recipe = Literal[
     "gaussian/base", "gaussian/fast", "gaussian/smoke",
     "field/base", "field/fast", "field/smoke", "field/geneface", "field/synctalk",
@@ -48,7 +50,6 @@ class Build:
     parser: str = "rig"
     """Regions by rig, or by a network: bisenet:FILE.onnx."""
     device: Device = "auto"
-    """Where to train: auto is a GPU if there is one that our CUDA kernels are built for."""
 
     def run(self, console: Console) -> None:
         from avatar.build import Learning, build
@@ -93,7 +94,6 @@ class Train:
     recipe: Recipe = "gaussian/base"
     """base takes minutes, fast less, smoke only shows that it works; docs/field.md says when to take a field."""
     device: Device = "auto"
-    """Where to train: auto is a GPU if there is one that our CUDA kernels are built for."""
     viewer: bool = False
     """Show the curves and the avatar, from any side, in the browser while it learns."""
 
@@ -101,7 +101,7 @@ class Train:
         from avatar.build import Learning, train_workspace
 
         learning = Learning(recipe=self.recipe, device=self.device)
-        if self.viewer:
+        if self.viewer and not _follows():
             _watched(lambda sink: train_workspace(self.workspace, learning, sink), console)
         else:
             train_workspace(self.workspace, learning, console)
@@ -119,7 +119,6 @@ class Distil:
     recipe: Literal["gaussian/base", "gaussian/fast", "gaussian/smoke"] = "gaussian/fast"
     """How the Gaussians are trained."""
     device: Device = "auto"
-    """Where to train: auto is a GPU if there is one that our CUDA kernels are built for."""
 
     def run(self, console: Console) -> None:
         from avatar.build import Learning, distil_workspace
@@ -351,8 +350,19 @@ def main(argv: list[str] | None = None) -> None:
     # NumPy's matrices here are small: its threads made the head's tracking 2 to 7 times slower.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     command = tyro.cli(Command, prog="avatar", args=argv, description=__import__("avatar").__doc__)  # type: ignore[call-overload]
-    console = Console()
-    sys.exit(_guarded(lambda: command.run(console), console))
+    console = Console(quiet=_follows())
+    sys.exit(_guarded(lambda: _run(command, console), console))
+
+
+def _run(command: "Command", console: Console) -> None:
+    if int(os.environ.get("WORLD_SIZE") or 1) > 1 and not isinstance(command, Build | Train | Distil):
+        raise InputError("torchrun is for build, train and distil; start this command by itself")
+    command.run(console)
+
+
+def _follows() -> bool:
+    """Whether torchrun started this process beside another, who speaks for all."""
+    return int(os.environ.get("RANK") or 0) > 0
 
 
 def _guarded(work: Callable[[], None], console: Console) -> int:
@@ -360,11 +370,12 @@ def _guarded(work: Callable[[], None], console: Console) -> int:
         work()
     except InputError as error:
         console.close()
-        sys.stderr.write(f"avatar: {error}\n")
+        sys.stderr.write(f"avatar{', process ' + os.environ['RANK'] if _follows() else ''}: {error}\n")
         return 2
     except KeyboardInterrupt:
         console.close()
-        sys.stderr.write("avatar: stopped; run the same command again to go on from here\n")
+        if not _follows():
+            sys.stderr.write("avatar: stopped; run the same command again to go on from here\n")
         return 130
     finally:
         console.close()
@@ -385,4 +396,5 @@ def _watched(work: "Callable[[Sink], None]", console: Console) -> None:
 
 
 def _say(text: str) -> None:
-    sys.stdout.write(text + "\n")
+    if not _follows():
+        sys.stdout.write(text + "\n")

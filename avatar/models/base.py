@@ -23,10 +23,17 @@ from avatar.errors import InputError
 from avatar.face.rig import PersonalRig
 from avatar.models.gaussian_view import View
 from avatar.ops.optimize import OuterGradient
+from avatar.ops.parallel import ALONE, Team
 
 
 class AbstractUpkeep(ABC):
-    """What a backbone needs besides gradient steps: grow and prune, refresh caches, hold itself in shape."""
+    """What a backbone needs besides gradient steps: grow and prune, refresh caches, hold itself in shape.
+
+    In a team each member's upkeep sees its own samples. What it changes must come out alike, so everything that samples
+    or chance have a part in goes through the team first; steps are asked for by `Team.passes`.
+    """
+
+    team: Team
 
     @abstractmethod
     def before_backward(self, step: int, out: RenderOutput) -> Tensor:
@@ -39,6 +46,10 @@ class AbstractUpkeep(ABC):
         Returns:
             Numbers worth reporting, by name.
         """
+
+    @abstractmethod
+    def gather(self) -> None:
+        """Bring together with the team what was collected of samples; to do it twice changes nothing."""
 
     @abstractmethod
     def to_tensors(self) -> dict[str, Tensor]:
@@ -86,8 +97,8 @@ class AbstractBackbone(nn.Module, ABC):
         raise InputError("this avatar is not made of Gaussians; `avatar distil` makes some, or take a gaussian recipe")
 
     @abstractmethod
-    def upkeep(self, steps: int) -> AbstractUpkeep:
-        """The upkeep of a training of `steps` steps."""
+    def upkeep(self, steps: int, team: Team = ALONE) -> AbstractUpkeep:
+        """The upkeep of a training of `steps` steps, of which a team takes as many at once as it has members."""
 
     @abstractmethod
     def facts(self) -> dict[str, str | int | float]:

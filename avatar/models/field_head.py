@@ -27,6 +27,7 @@ from avatar.models.field_upkeep import FieldUpkeep, OccupancyConfig
 from avatar.models.gaussian_coat import coat
 from avatar.models.gaussian_view import Scene, View
 from avatar.models.pose_correction import corrected, middle_of_face
+from avatar.ops.parallel import ALONE, Team
 from avatar.ops.raymarch import composite
 
 _INSIDE, _OUTSIDE, _SOFT = 7.0, 1.0, 0.003
@@ -143,8 +144,8 @@ class FieldHead(AbstractBackbone):
         groups = [dict(zip(("name", "params", "lr", "final", "eps"), row, strict=True)) for row in rows]
         return [{**group, "rows": group["name"] == "tables"} for group in groups]
 
-    def upkeep(self, steps: int) -> FieldUpkeep:
-        return FieldUpkeep(self, steps, self.config.occupancy)
+    def upkeep(self, steps: int, team: Team = ALONE) -> FieldUpkeep:
+        return FieldUpkeep(self, steps, self.config.occupancy, team)
 
     def facts(self) -> dict[str, str | int | float]:
         features = sum(table.numel() for table in self.encoding.tables)

@@ -12,6 +12,7 @@ from avatar.core import RenderOutput
 from avatar.models.base import AbstractUpkeep
 from avatar.models.field_shell import CELL, FAR_OUT, MARGIN
 from avatar.models.field_space import middles
+from avatar.ops.parallel import ALONE, Team
 
 if TYPE_CHECKING:
     from avatar.models.field_head import FieldHead
@@ -47,9 +48,9 @@ class OccupancyConfig:
 class FieldUpkeep(AbstractUpkeep):
     """Keeps `Space.occupied` by the densities of a random point of each cell."""
 
-    def __init__(self, head: "FieldHead", steps: int, config: OccupancyConfig):
+    def __init__(self, head: "FieldHead", steps: int, config: OccupancyConfig, team: Team = ALONE):
         """Args: `steps` of the whole training."""
-        self.head, self.config = head, config
+        self.head, self.config, self.team = head, config, team
         self._cells = cells = head.space.cells
         x, y, z = cells.shape
         self._place = (cells.at[:, 0] * y + cells.at[:, 1]) * z + cells.at[:, 2]
@@ -81,15 +82,16 @@ class FieldUpkeep(AbstractUpkeep):
         if not self.config.every:
             return {}
         self._met[out.aux["cell"]] = True
-        if step % self.config.every:
+        if not self.team.passes(step, self.config.every):
             return {}
         space, cells = self.head.space, self._cells
-        some = slice(step // self.config.every % _TURNS, None, _TURNS)
+        some = slice(-(-step // self.config.every) % _TURNS, None, _TURNS)
         places = middles(cells.low, cells.at[some])
         points = places + CELL * (torch.rand(places.shape).to(places) - 0.5)
         density = self.head.density(points, cells.height[some], out.aux["code"].detach())
         self._level *= self.config.fade
         self._level[some] = torch.maximum(self._level[some], 1 - torch.exp(-density * CELL))
+        self.gather()
         met = self._met[self._place]
         news = float(met.float().mean()) - self._share
         self._share += news
@@ -104,6 +106,10 @@ class FieldUpkeep(AbstractUpkeep):
         shown: what collisions of the hash leave in the others would hang in the air, seen from aside."""
         kept = (self._level < 0) | (self._level > self.config.threshold)
         return kept & (met | (self._cells.height < _FREE)) if self._settled else kept
+
+    def gather(self) -> None:
+        """Each member looks into the cells at points of its own, as its own motion has them."""
+        self.team.largest(self._level, self._met.view(torch.uint8))
 
     def to_tensors(self) -> dict[str, Tensor]:
         return {

@@ -27,6 +27,7 @@ from avatar.models.pose_correction import corrected, middle_of_face
 from avatar.ops.binding import NUMBERS, UNIT, Blend, Drawn, Rest, Seats, Surface, bind_gaussians
 from avatar.ops.gaussians import triangle_frames
 from avatar.ops.optimize import OuterGradient
+from avatar.ops.parallel import ALONE, Team
 from avatar.ops.rasterize import rasterize
 
 _LAZY = 1.3
@@ -185,8 +186,8 @@ class GaussianHead(AbstractBackbone):
             group["lr"] *= _LAZY if group["rows"] else 1.0
         return groups
 
-    def upkeep(self, steps: int) -> GaussianUpkeep:
-        return GaussianUpkeep(self, steps, self.config.upkeep)
+    def upkeep(self, steps: int, team: Team = ALONE) -> GaussianUpkeep:
+        return GaussianUpkeep(self, steps, self.config.upkeep, team)
 
     def facts(self) -> dict[str, str | int | float]:
         return {"kind": "gaussian", "splats": len(self), "basis": self.basis.shape[2], "triangles": len(self.rig.faces)}

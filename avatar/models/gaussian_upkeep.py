@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 
 from avatar.core import Region, RenderOutput
 from avatar.models.base import AbstractUpkeep
+from avatar.ops.parallel import ALONE, Team
 from avatar.ops.rotation import quat_to_matrix
 
 if TYPE_CHECKING:
@@ -62,9 +63,9 @@ _HOLD_EVERY = 4
 class GaussianUpkeep(AbstractUpkeep):
     """Upkeep of one `GaussianHead` during one training."""
 
-    def __init__(self, head: "GaussianHead", steps: int, config: UpkeepConfig):
+    def __init__(self, head: "GaussianHead", steps: int, config: UpkeepConfig, team: Team = ALONE):
         """Args: the head, changed in place; the planned number of steps."""
-        self.head, self.steps, self.config = head, steps, config
+        self.head, self.steps, self.config, self.team = head, steps, config, team
         self.pull, self.seen, self.strongest = (torch.zeros_like(head.reach) for _ in range(3))
         largest = head.reach.new_tensor([_LARGEST.get(r, 0.005) for r in Region])
         self.largest = largest[head.rig.regions[head.triangle].long()].log()
@@ -77,7 +78,7 @@ class GaussianUpkeep(AbstractUpkeep):
         if means.requires_grad:
             means.retain_grad()
         head = self.head
-        if step % _HOLD_EVERY:
+        if not self.team.passes(step, _HOLD_EVERY):
             return head.offset.new_zeros(())
         learns = head.shown > 0
         excess = (head.offset.norm(dim=-1) - head.reach * 100).clamp_min(0) * learns
@@ -95,12 +96,13 @@ class GaussianUpkeep(AbstractUpkeep):
             strength = splats.means.grad.norm(dim=-1)
             self.pull += strength
             self.seen += strength > 0
-        if step % _HOLD_EVERY == 0:
+        if self.team.passes(step, _HOLD_EVERY):
             self._clean_rim()
         torch.maximum(self.strongest, splats.opacities.detach(), out=self.strongest)
         begin, end = self.config.first * self.steps, self.config.last * self.steps
-        if step % self.config.every or not begin <= step <= end:
+        if not self.team.passes(step, self.config.every) or not begin <= step <= end:
             return {}
+        self.gather()
         moved = self._reuse(optimizer)
         for record in (self.pull, self.seen, self.strongest):
             record.zero_()
@@ -116,7 +118,7 @@ class GaussianUpkeep(AbstractUpkeep):
     def _reuse(self, optimizer: Optimizer) -> int:
         """Turn weak rows into halves of the splats with the largest mean pull."""
         weak = (self.strongest < self.config.weak).nonzero()[:, 0]
-        score = self.pull / self.seen.clamp_min(1)
+        score = self.pull / self.seen.clamp_min(1 / self.team.size)
         score[weak] = 0
         count = min(len(weak), int(self.config.share * len(score)), int((score > 0).sum()))
         if count == 0:
@@ -152,6 +154,10 @@ class GaussianUpkeep(AbstractUpkeep):
         for index in (parents, rows):
             head.log_scale.data[index] = torch.where(wide[:, None], shrunk, sizes)
             head.opacity.data[index] = torch.where(wide, head.opacity.data[index], torch.logit(half, eps=1e-3))
+
+    def gather(self) -> None:
+        self.team.average(self.pull, self.seen)
+        self.team.largest(self.strongest)
 
     def to_tensors(self) -> dict[str, Tensor]:
         names = ("pull", "seen", "strongest", "largest", "first")

@@ -84,26 +84,28 @@ def device(wanted: str = "auto", number: int = 0) -> torch.device:
         number: of the GPU, where there are several.
 
     Raises:
-        InputError: if "cuda" cannot be had; it says why, and what to do.
+        InputError: if "cuda" cannot be had, or there is no GPU of that number; it says why, and what to do.
     """
     if wanted not in ("auto", "cpu", "cuda"):
         raise InputError(f"device {wanted!r} is unknown; choose auto, cpu or cuda")
-    why = "" if wanted == "cpu" else without_gpu(number)
+    why = "" if wanted == "cpu" else without_gpu()
     if why and wanted == "cuda":
         raise InputError(f"--device cuda: {why}; or leave the option out to compute on the CPU")
-    return torch.device("cpu") if why or wanted == "cpu" else torch.device("cuda", number)
+    if why or wanted == "cpu":
+        return torch.device("cpu")
+    if number >= (count := torch.cuda.device_count()):
+        raise InputError(f"process {number + 1} of this machine has no GPU: start {count}, or all with --device cpu")
+    return torch.device("cuda", number)
 
 
-def without_gpu(number: int = 0) -> str:
-    """Why nothing can be computed on GPU `number`, and what to do; nothing if it can."""
+def without_gpu() -> str:
+    """Why nothing can be computed on a GPU, and what to do; nothing if it can."""
     if not torch.cuda.is_available():
         if torch.version.cuda is None:
             return f"this torch ({torch.__version__}) is built without CUDA; install one with it (pytorch.org)"
         return "torch finds no GPU; see whether `nvidia-smi` does"
-    if number >= torch.cuda.device_count():
-        return f"GPU {number} is asked for, but there are {torch.cuda.device_count()}; start as many processes"
-    if torch.cuda.get_device_capability(number) < _OLDEST:
-        return f"{torch.cuda.get_device_name(number)} is too old for the CUDA kernels; they need sm_75 or newer"
+    if torch.cuda.get_device_capability() < _OLDEST:
+        return f"{torch.cuda.get_device_name()} is too old for the CUDA kernels; they need sm_75 or newer"
     facts = describe()
     if facts["backend"] != "native":
         return f"the compiled operators are missing ({facts['why']}); {facts['mend']}"

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from avatar import ops
 from avatar.core import RenderRequest
 from avatar.errors import InputError
 from avatar.events import Done, Draft, Metric, Preview, Progress, Sink, silent
@@ -19,6 +18,7 @@ from avatar.media import Workspace
 from avatar.models.avatar_model import AvatarMeta, AvatarModel
 from avatar.models.backdrop import Plate, over
 from avatar.models.base import AbstractBackbone
+from avatar.ops import parallel
 from avatar.train.checkpoint import training_key
 from avatar.train.config import TrainConfig
 from avatar.train.dataset import Dataset, Sample, SampleSource, prefetched
@@ -34,7 +34,8 @@ def train(workspace: Path, config: TrainConfig, sink: Sink = silent, *, device: 
     """Learn the avatar of a prepared workspace; resumes where an earlier call with the same inputs was stopped.
 
     Args:
-        device: as `ops.device` takes it. What is learned does not depend on it, but for rounding.
+        device: as `ops.device` takes it. What is learned does not depend on it, but for rounding. All processes that
+            torchrun starts train one avatar; each takes its share of the steps.
 
     Returns:
         The avatar's folder, `workspace/avatar`.
@@ -42,11 +43,13 @@ def train(workspace: Path, config: TrainConfig, sink: Sink = silent, *, device: 
     Raises:
         InputError: if the workspace is not prepared, or the disk refuses.
     """
-    opened, at = Workspace.open(workspace), ops.device(device)
+    opened, team = Workspace.open(workspace), parallel.join(device)
     key, folder = training_key(opened.root, config), opened.path("avatar")
     style = opened.json("style.json") if opened.path("style.json").exists() else {}
-    if (done := _finished(folder, key)) is not None:
-        if done.meta.speech != style:
+    sink = sink if team.leads else silent
+    done = _finished(folder, key) if team.leads else None
+    if team.told(done is not None):
+        if done is not None and done.meta.speech != style:
             AvatarModel(done.backbone, done.plate, replace(done.meta, speech=style)).save(folder)
         sink(Done(stage=STAGE, seconds=0.0, outputs=(folder,), skipped=True))
         return folder
@@ -54,18 +57,19 @@ def train(workspace: Path, config: TrainConfig, sink: Sink = silent, *, device: 
     try:
         track = load_track(opened.path("track.safetensors"))
         data = Dataset(opened, track, config)
-        session = Session.begin(PersonalRig.load(opened.path("rig.safetensors")), data, config, key, at)
+        session = Session.begin(PersonalRig.load(opened.path("rig.safetensors")), data, config, key, team)
         saved = opened.path("train") / "checkpoint.safetensors"
         session.resume(saved)
         log = TrainingLog(saved.with_name("log.json"), sink)
         log.resume(session.step)
         run(session, data, saved, film=data, sink=log)
-        log.save()
     finally:
         torch.set_num_threads(threads)
     facts = {"recipe": config.name, "key": key, "steps": session.step, "seconds": round(session.seconds, 1)}
-    as_avatar(session.backbone.cpu(), data, trained=facts, speech=style).save(folder)
-    saved.unlink(missing_ok=True)
+    if team.leads:
+        as_avatar(session.backbone.cpu(), data, trained=facts, speech=style).save(folder)
+        saved.unlink(missing_ok=True)
+    team.wait()
     sink(Done(stage=STAGE, seconds=session.seconds, outputs=(folder,), facts=session.backbone.facts()))
     return folder
 
@@ -76,26 +80,32 @@ def run(session: Session, data: SampleSource, saved: Path, *, film: Dataset, sin
     Args:
         film: what the samples are of; who looks at the avatar while it learns sees it before this film's background.
     """
-    config, began, device = session.config, time.monotonic() - session.seconds, session.backbone.device
-    tuner = ThreadTuner(config.threads, tries=device.type == "cpu")
+    config, team, began = session.config, session.team, time.monotonic() - session.seconds
+    tuner = ThreadTuner(config.threads // team.size, tries=team.device.type == "cpu")
     sink(Progress(stage=STAGE, done=session.step, total=config.steps, unit="steps"))
     session.backbone.train()
-    with prefetched(data, range(session.step, config.steps), device) as samples:
-        for step, sample in samples:
+    with prefetched(data, team.turns(session.step, config.steps), team.device) as samples:
+        for turn, sample in samples:
             tuner.before()
-            progress, image, parts = take_step(session, sample, step)
-            seconds = time.monotonic() - began
+            first = turn - team.rank
+            team.seed(config.seed, turn)
+            progress, image, parts = take_step(session, sample, first)
+            seconds = team.told(time.monotonic() - began)
             tuner.after(seconds - session.seconds)
-            session.step, session.seconds = step + 1, seconds
+            session.step, session.seconds = min(first + team.size, config.steps), seconds
             _report(session, sample, image, parts, sink)
-            if session.step % config.report_every == 0:
+            if team.passes(first + 1, config.report_every):
                 sink(Draft(stage=STAGE, step=session.step, copy=lambda: _copied(session.backbone, film)))
-            if session.step % config.checkpoint_every == 0 and session.step < config.steps:
+            if team.passes(first + 1, config.checkpoint_every) and session.step < config.steps:
                 session.save(saved)
-                sink.save()
+                if team.leads:
+                    sink.save()
             if progress >= 1:
                 break
+    team.check(session.backbone.state_dict())
     session.backbone.eval()
+    if team.leads:
+        sink.save()
     sink(Progress(stage=STAGE, done=config.steps, total=config.steps, unit="steps"))
 
 
@@ -116,12 +126,12 @@ def take_step(session: Session, sample: Sample, step: int) -> tuple[float, Tenso
 
 
 def _report(session: Session, sample: Sample, image: Tensor, parts: dict[str, Any], sink: Sink) -> None:
-    config, step = session.config, session.step
-    if step % config.report_every == 0:
+    config, step, first = session.config, session.step, session.step - session.team.size + 1
+    if session.team.passes(first, config.report_every):
         sink(Progress(stage=STAGE, done=step, total=config.steps, unit="steps"))
         for name, value in parts.items():
             sink(Metric(stage=STAGE, name=name, value=float(value), step=step))
-    if step % config.preview_every == 0:
+    if session.team.passes(first, config.preview_every):
         pair = torch.cat([sample.rgb, image.detach().clamp(0, 1)], 1).cpu()
         sink(Preview(stage=STAGE, name="truth and avatar", image=(pair * 255).round().numpy().astype(np.uint8)))
 

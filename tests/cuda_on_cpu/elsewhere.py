@@ -11,8 +11,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
 from torch.utils._pytree import tree_leaves, tree_map
 
-from avatar import ops
-from avatar.ops import binding, hashgrid, optimize, posing, raymarch
+from avatar.ops import _backend, binding, hashgrid, optimize, posing, raymarch
 
 DEVICE = torch.device("lazy")
 """One that torch knows, that nobody uses, and that needs no driver to differentiate."""
@@ -86,7 +85,7 @@ def elsewhere() -> Iterator[torch.device]:
     with ExitStack() as patches:
         for module in _CHOOSING:
             patches.enter_context(mock.patch.object(module, "compiled_for", lambda t: t.dtype == torch.float32))
-        patches.enter_context(mock.patch.object(ops, "device", lambda *_: DEVICE))
+        patches.enter_context(mock.patch.object(_backend, "device", lambda *_: DEVICE))
         # So that torch.tensor and new_tensor make theirs on the CPU and move it in sight of the mode.
         patches.callback(torch._C._set_only_lift_cpu_tensors, torch._C._only_lift_cpu_tensors())  # type: ignore[attr-defined]
         torch._C._set_only_lift_cpu_tensors(True)  # type: ignore[attr-defined]
