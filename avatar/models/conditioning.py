@@ -93,7 +93,7 @@ class Conditioning(nn.Module):
         """Basis weights (about unit size) and what is wrong with the tracked pose."""
         normal = (_flat(motion, self.rest) - self.center) / self.spread
         if self.training and self.noise > 0:
-            normal = normal + self.noise * torch.randn(normal.shape).to(normal)
+            normal = normal + self.noise * torch.randn(normal.shape).to(normal, non_blocking=True)
         clamped = torch.minimum(torch.maximum(normal, self.low), self.high)
         weights = self.weights(self.trunk(clamped[:SIZE]))
         body, head = 0.02 * self.rigid(clamped[-_BODY:]), self._head_units * self.head(clamped)

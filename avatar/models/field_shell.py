@@ -176,7 +176,7 @@ class PosedShell:
         self, camera: Camera, pixels: Int[Tensor, "r 2"] | None, points: Float[Tensor, "n 3"]
     ) -> Bool[Tensor, "p"]:
         """Pixels near to which a cell is drawn: no other ray can meet one."""
-        (h, w), T = camera.size, camera.T_camera_world.to(points)
+        (h, w), T = camera.size, camera.T_camera_world.to(points, non_blocking=True)
         local = points @ T[:3, :3].T + T[:3, 3]
         local = local[local[:, 2] > _NEAR]
         count = h * w if pixels is None else len(pixels)
@@ -196,7 +196,7 @@ class PosedShell:
         return found.flatten() if pixels is None else found[pixels[:, 0], pixels[:, 1]]
 
     def _hits(self, camera: Camera, pixels: Int[Tensor, "r 2"] | None) -> tuple[_Hit, _Hit, _Hit]:
-        T, shell = camera.T_camera_world.to(self.inner.detach()), self.shell
+        T, shell = camera.T_camera_world.to(self.inner.detach(), non_blocking=True), self.shell
 
         def drawn(vertices: Tensor, faces: Tensor) -> _Hit:
             local = vertices.detach() @ T[:3, :3].T + T[:3, 3]
@@ -257,7 +257,8 @@ class _View:
 
     def __init__(self, camera: Camera, pixels: Int[Tensor, "r 2"] | None, like: Tensor):
         """Args: `like` is of the type and on the device that is wanted."""
-        T, sides = camera.T_world_camera.to(like), [torch.arange(n, device=like.device) for n in camera.size]
+        T = camera.T_world_camera.to(like, non_blocking=True)
+        sides = [torch.arange(n, device=like.device) for n in camera.size]
         if pixels is None:
             pixels = torch.stack(torch.meshgrid(*sides, indexing="ij"), -1).view(-1, 2)
         x = (pixels[:, 1] + 0.5 - camera.center[0]) / camera.focal[0]

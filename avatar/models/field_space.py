@@ -101,7 +101,8 @@ class Space(nn.Module):
             low, high = self._corners
             marching = Marching(step=1 / piece.steps, far=1.0, low=low, high=high)
             origin, direction = piece.origin.detach(), piece.direction.detach()
-            shift = torch.rand(len(piece)).to(origin) if jitter else origin.new_full((len(piece),), 0.5)
+            shift = torch.rand(len(piece)) if jitter else torch.full((len(piece),), 0.5)
+            shift = shift.to(origin, non_blocking=True)
             at, whose, start, end = raymarch.march(origin, direction, self._grids[piece.place], marching, shift)
             packed.append(torch.stack([at[:, 0] + count, at[:, 1]], 1))
             ray.append(whose + rays)

@@ -87,7 +87,7 @@ class FieldUpkeep(AbstractUpkeep):
         space, cells = self.head.space, self._cells
         some = slice(-(-step // self.config.every) % _TURNS, None, _TURNS)
         places = middles(cells.low, cells.at[some])
-        points = places + CELL * (torch.rand(places.shape).to(places) - 0.5)
+        points = places + CELL * (torch.rand(places.shape).to(places, non_blocking=True) - 0.5)
         density = self.head.density(points, cells.height[some], out.aux["code"].detach())
         self._level *= self.config.fade
         self._level[some] = torch.maximum(self._level[some], 1 - torch.exp(-density * CELL))

@@ -54,7 +54,7 @@ def ssim_map(a: Float[Tensor, "h w c"], b: Float[Tensor, "h w c"], *, padded: bo
     Args:
         padded: True keeps the size by zeros around both pictures; False gives only whole windows, 10 px less.
     """
-    kernel = gaussian_kernel(_SIGMA, _WINDOW // 2).to(a)
+    kernel = gaussian_kernel(_SIGMA, _WINDOW // 2).to(a, non_blocking=True)
     planes = torch.stack([a, b, a * a, b * b, a * b]).movedim(-1, 1).flatten(0, 1)[:, None]
     if padded:
         planes = pad(planes, (_WINDOW // 2,) * 4)

@@ -52,7 +52,8 @@ def rasterize_mesh(
     else:
         out = _native(module, points.contiguous(), faces.long().contiguous(), intrinsics, size)
     device, dtype = vertices_camera.device, vertices_camera.dtype
-    return out[0].to(device), out[1].to(device, dtype), out[2].to(device, dtype)
+    there = {"device": device, "non_blocking": True}
+    return out[0].to(**there), out[1].to(dtype=dtype, **there), out[2].to(dtype=dtype, **there)
 
 
 def _native(

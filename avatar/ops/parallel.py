@@ -4,6 +4,7 @@ Members draw samples of their own and do everything else alike: gradients are av
 one of them, the leader, decides where clocks and disks are looked at. On CPUs they talk by gloo, on GPUs by NCCL.
 """
 
+import atexit
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -144,6 +145,8 @@ def join(device: str = "auto") -> Team:
     with _talking():
         if not dist.is_initialized():
             dist.init_process_group("gloo", timeout=_PATIENCE)
+            # Gloo's threads must end before the interpreter does, which would abort and take the others along.
+            atexit.register(dist.destroy_process_group)
         return Team(rank, size, place, _gpus(place) if place.type == "cuda" else None)
 
 
