@@ -59,13 +59,13 @@ class Team:
 
     def average(self, *tensors: Tensor) -> None:
         """In place, the mean over the members."""
-        self._reduce(tensors, dist.ReduceOp.SUM)
+        self._reduce(tensors, "SUM")
         for tensor in tensors if self.size > 1 else ():
             tensor.div_(self.size)
 
     def largest(self, *tensors: Tensor) -> None:
         """In place, the largest that any member has."""
-        self._reduce(tensors, dist.ReduceOp.MAX)
+        self._reduce(tensors, "MAX")
 
     def average_gradients(self, parameters: list[Tensor]) -> None:
         """Give all members the mean gradients; a member whose sample did not touch a parameter counts as zero."""
@@ -116,9 +116,10 @@ class Team:
             with _talking():
                 dist.barrier()
 
-    def _reduce(self, tensors: tuple[Tensor, ...], how: Any) -> None:
+    def _reduce(self, tensors: tuple[Tensor, ...], name: str) -> None:
         if self.size == 1:
             return
+        how = getattr(dist.ReduceOp, name)  # a torch built without torch.distributed has none, and trains alone
         with _talking():
             under_way = [dist.all_reduce(t, how, group=self._group(t), async_op=True) for t in tensors]
             for work in under_way:
