@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from avatar.core import MotionSequence
 from avatar.speech.acoustics import acoustic_tables
-from avatar.speech.articulation import AGREEMENT, ANTICIPATION, CARRY_OVER, RAMP, SHARP, SLOW, drawn_apart
+from avatar.speech.articulation import AGREEMENT, ANTICIPATION, CARRY_OVER, RAMP, SHARP, drawn_apart
 from avatar.speech.features import HOP, RATE
 from avatar.speech.habits import GROUP, moved
 from avatar.speech.hearing import ACTIVITY, LOOK_AHEAD, PHONE, FeatureStream
@@ -17,7 +17,18 @@ from avatar.speech.performance import Lips, Prosody, perform
 from avatar.speech.phones import LEAD
 from avatar.speech.style import SpeechStyle
 from avatar.speech.vad import CHUNK, SURE, VoiceDetector
-from avatar.speech.visemes import ALIKE, ARTICULATORS, BREATH, CLOSURES, CONTACTS, DIPHTHONGS, JAW, PUCKER, VISEMES
+from avatar.speech.visemes import (
+    ALIKE,
+    ARTICULATORS,
+    AVERAGE,
+    BREATH,
+    CLOSURES,
+    CONTACTS,
+    DIPHTHONGS,
+    JAW,
+    PUCKER,
+    VISEMES,
+)
 
 AHEAD, BEHIND = 5, 20
 """Rows (10 ms) of the future and of the past that shape a moment."""
@@ -145,6 +156,7 @@ def _weighted_groups() -> Float[np.ndarray, "2 p k"]:
 
 _AWAY = np.arange(-BEHIND, AHEAD + 1) / 100 - LEAD
 """Seconds from a moment of the lips to the rows about it."""
-_NEAR = np.exp(-np.abs(_AWAY)[:, None] / (np.where(_AWAY > 0, ANTICIPATION, CARRY_OVER)[:, None] * SHARP * SLOW))
+_TAU = np.where(_AWAY > 0, ANTICIPATION, CARRY_OVER)[:, None] * SHARP * AVERAGE.reach
+_NEAR = np.exp(-np.abs(_AWAY)[:, None] / _TAU)
 """How much a row counts for each articulator; what comes is anticipated, what was is carried over."""
 _TOUCH = 0.5 + 0.5 * np.cos(np.pi * np.minimum(np.abs(_AWAY) / RAMP, 1.0))
