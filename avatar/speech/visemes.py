@@ -5,8 +5,9 @@ with the strengths of co-articulation ordered as in Cohen and Massaro (1993): la
 hushing sounds impose themselves, velars, alveolars and /h/ give way to their neighbours. A narrow slit between the
 lips is what makes /w/, /u/ and /r/ (Browman and Goldstein 1989), so they pucker; a funnel would part the lips. In the
 scanner (Birkholz 2013) o (as in AO) parts the lips half as far as a, i and I nearly as far; running speech is laxer, so
-i goes part of that way, and its lips are no flatter than those of e. There f and v leave 1 to 4 mm between the lips, for
-teeth to show, under the highest jaw of all, and lips drawn back. Of all consonants s, z, t and d hold the jaw highest and most firmly (Keating et al. 1994).
+i goes part of that way, its lips no flatter than those of e. There f and v leave 1 to 4 mm between the lips, for
+teeth to show, under the highest jaw of all, and with lips drawn back. Of all consonants s, z, t and d hold the jaw
+highest and most firmly (Keating et al. 1994).
 """
 
 from collections.abc import Mapping
