@@ -22,7 +22,7 @@ STACK = 2
 """Rows of features (100 Hz) in one frame (50 Hz)."""
 FRAME_HZ = 100 // STACK
 CURVES, GATES, PHONES = 5, 2, 42
-"""Outputs: jaw, part, round, pucker, spread; lips shut, lip on teeth; and, for training only, the phone."""
+"""Outputs: for training only, jaw, part, round, pucker, spread; lips shut, lip on teeth; the phone."""
 STYLES = 1
 """Inputs about the speaker: log of how far a sound's influence reaches against the average."""
 _TAPS = 5

@@ -196,8 +196,8 @@ AVERAGE = Mouth(
     actions=ARKIT_FROM_ARTICULATORS,
     # Rounding and spreading are one movement of the corners, and they spread further than opening.
     reach=per_articulator({ROUND: 1.4, PUCKER: 1.4, SPREAD: 1.4}),
-    # In the scanner f and v have the highest jaw of all and draw the lips back, even those of an u.
-    eased={JAW: 0.85, PART: 0.9, ROUND: 0.8, PUCKER: 0.8},
+    # In the scanner f and v have the highest jaw of all and draw back even the lips of an u.
+    eased={JAW: 0.85, PART: 0.9, ROUND: 0.5, PUCKER: 0.5},
 )
 DIPHTHONGS = {"AW": ("AA", "UH"), "AY": ("AA", "IH"), "EY": ("EH", "IY"), "OW": ("O", "UW"), "OY": ("AO", "IH")}
 """Vowels that glide from one to the other, about half of the time each."""
