@@ -5,9 +5,9 @@ with the strengths of co-articulation ordered as in Cohen and Massaro (1993): la
 hushing sounds impose themselves, velars, alveolars and /h/ give way to their neighbours. A narrow slit between the
 lips is what makes /w/, /u/ and /r/ (Browman and Goldstein 1989), so they pucker; a funnel would part the lips. In the
 scanner (Birkholz 2013) o (as in AO) parts the lips half as far as a, i and I nearly as far; running speech is laxer, so
-i goes part of that way, its lips no flatter than those of e. There f and v leave 1 to 4 mm between the lips, for
-teeth to show, under the highest jaw of all, and with lips drawn back. Of all consonants s, z, t and d hold the jaw
-highest and most firmly (Keating et al. 1994).
+i goes part of that way, its lips no flatter than those of e. There sh comes forward by a third of what u does, and f
+and v leave 1 to 4 mm between the lips, for teeth to show, under the highest jaw of all, with lips drawn back. Of all
+consonants s, z, t and d hold the jaw highest and most firmly (Keating et al. 1994).
 """
 
 from collections.abc import Mapping
@@ -156,10 +156,10 @@ _CONSONANTS = {
     "L": viseme((0.10, 0.22, 0.00, 0.00, 0.10), (0.6, 0.3)),
     "S": viseme((0.04, 0.26, 0.00, 0.00, 0.28), (1.0, 0.5)),
     "Z": viseme((0.04, 0.26, 0.00, 0.00, 0.28), (1.0, 0.5)),
-    "SH": viseme((0.05, 0.20, 0.24, 0.40, 0.00), (0.9, 1.1)),
-    "ZH": viseme((0.05, 0.20, 0.24, 0.40, 0.00), (0.9, 1.1)),
-    "CH": viseme((0.05, 0.20, 0.22, 0.35, 0.00), (0.9, 1.1)),
-    "JH": viseme((0.05, 0.20, 0.22, 0.35, 0.00), (0.9, 1.1)),
+    "SH": viseme((0.05, 0.20, 0.16, 0.27, 0.00), (0.9, 1.1)),
+    "ZH": viseme((0.05, 0.20, 0.16, 0.27, 0.00), (0.9, 1.1)),
+    "CH": viseme((0.05, 0.20, 0.14, 0.22, 0.00), (0.9, 1.1)),
+    "JH": viseme((0.05, 0.20, 0.14, 0.22, 0.00), (0.9, 1.1)),
     "R": viseme((0.06, 0.05, 0.04, 0.50, 0.00), (0.7, 0.8)),
     "W": viseme((0.02, 0.00, 0.00, 0.95, 0.00), (1.3, 1.3)),
     "Y": viseme((0.12, 0.30, 0.00, 0.00, 0.40), (0.6, 0.6)),
