@@ -43,8 +43,8 @@ def posed(head: PersonalRig, *symbols: str) -> torch.Tensor:
     """The surface every 20 ms while phones of 0.12 s are said, by rules alone."""
     phones = [Phone(symbol, 0.12 * i, 0.12 * (i + 1)) for i, symbol in enumerate(symbols)]
     times = np.arange(0.0, phones[-1].end, 0.02)
-    gates = (contact_gate(phones, parts, times) for parts in (CONTACTS, CLOSURES))
-    expression = torch.from_numpy(close_contacts(articulate(phones, times), *gates) @ ARKIT_FROM_ARTICULATORS)
+    bite, shut = (contact_gate(phones, parts, times) for parts in (CONTACTS, CLOSURES))
+    expression = torch.from_numpy(close_contacts(articulate(phones, times), bite, shut) @ ARKIT_FROM_ARTICULATORS)
     return head.vertices(expression.clamp(0, 1), torch.zeros(len(times), 3), torch.zeros(len(times), 2, 2))
 
 
@@ -54,8 +54,8 @@ def test_lips_touch_on_the_rig_at_bilabials_between_open_vowels(head, labial, vo
     upper, lower, *_ = lips(head)
     phones = [Phone(vowel, 0.0, 0.15), Phone(labial, 0.15, 0.23), Phone(vowel, 0.23, 0.4)]
     times = np.arange(0.0, 0.4, 0.04)
-    gates = (contact_gate(phones, parts, times) for parts in (CONTACTS, CLOSURES))
-    expression = torch.from_numpy(close_contacts(articulate(phones, times), *gates) @ ARKIT_FROM_ARTICULATORS)
+    bite, shut = (contact_gate(phones, parts, times) for parts in (CONTACTS, CLOSURES))
+    expression = torch.from_numpy(close_contacts(articulate(phones, times), bite, shut) @ ARKIT_FROM_ARTICULATORS)
     still = torch.zeros(len(times), 3), torch.zeros(len(times), 2, 2)
     posed = head.vertices(expression.clamp(0, 1), *still)
     gap = posed[:, lower, 1] - posed[:, upper, 1]
