@@ -4,6 +4,7 @@ Residual blocks of a convolution over time, one weight for each tap and channel,
 and Liu et al. 2022 in small). Everything is causal; `DELAY` frames of future are had by answering that much later.
 """
 
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -15,11 +16,13 @@ from torch import Tensor, nn
 from avatar.errors import InputError
 from avatar.speech.hearing import COLUMNS, PHONE
 
+WEIGHTS = Path(__file__).with_name("lips.safetensors")
+"""The network that is shipped; `docs/lips.md` tells what it was made from."""
 STACK = 2
 """Rows of features (100 Hz) in one frame (50 Hz)."""
 FRAME_HZ = 100 // STACK
 CURVES, GATES, PHONES = 5, 2, 42
-"""Outputs: jaw, part, round, pucker, spread; lips shut, lip on teeth; and, for training only, the phone."""
+"""Outputs: for training only, jaw, part, round, pucker, spread; lips shut, lip on teeth; the phone."""
 STYLES = 1
 """Inputs about the speaker: log of how far a sound's influence reaches against the average."""
 _TAPS = 5
@@ -121,3 +124,9 @@ def load_net(path: Path) -> LipNet:
     except (OSError, SafetensorError, RuntimeError):
         raise InputError(f"{path}: no weights of the lips; make them with: python -m avatar.recipes.speech") from None
     return net.eval()
+
+
+@lru_cache(maxsize=1)
+def shipped_net() -> LipNet:
+    """The network that comes with the package."""
+    return load_net(WEIGHTS)

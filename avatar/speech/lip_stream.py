@@ -13,32 +13,16 @@ COLUMNS_OUT = CURVES + GATES + PHONES
 """Curves, then gates and phones as chances."""
 
 
-class LipStream:
-    """Push sound at 16 kHz, get frames (50 Hz): curves, chances of contacts, chances of phones.
-
-    The size of the pieces changes nothing. Frame i belongs to the moment i / 50 s and comes `LATENCY` later.
-    """
+class FrameStream:
+    """Rows of features in, frames out: frame i is of `STACK` rows and comes with those of frame i + `DELAY`."""
 
     def __init__(self, net: LipNet):
-        """Raises: InputError if pocketsphinx is not installed."""
-        self._net = net
-        self._features, self._state = FeatureStream(), self._net.start()
+        self._net, self._state = net, net.start()
         self._waiting = np.zeros((0, COLUMNS), np.float32)
         self._skip, self._told, self._rows = DELAY, 0, 0
 
-    def push(self, samples: Float[np.ndarray, "s"]) -> Float[np.ndarray, "n o"]:
-        """Frames that can be told now; `samples` are the next ones."""
-        return self._think(self._features.push(samples))
-
-    def finish(self) -> Float[np.ndarray, "n o"]:
-        """The last frames, as if what was heard last went on."""
-        first = self._think(self._features.finish())
-        missing = -(-self._rows // STACK) - self._told
-        last = self._waiting[-1:] if len(self._waiting) else np.zeros((1, COLUMNS), np.float32)
-        fill = np.repeat(last, STACK * (missing + DELAY), axis=0)
-        return np.concatenate([first, self._think(fill)[:missing]])
-
-    def _think(self, rows: Float[np.ndarray, "n f"]) -> Float[np.ndarray, "m o"]:
+    def push(self, rows: Float[np.ndarray, "n f"]) -> Float[np.ndarray, "m o"]:
+        """Frames that can be told now; `rows` are the next ones."""
         self._rows += len(rows)
         waiting = np.concatenate([self._waiting, rows])
         count = len(waiting) // STACK * STACK
@@ -59,3 +43,28 @@ class LipStream:
             dim=1,
         )
         return chances.numpy()
+
+    def finish(self) -> Float[np.ndarray, "n o"]:
+        """The last frames, as if the last row went on."""
+        missing = -(-self._rows // STACK) - self._told
+        last = self._waiting[-1:] if len(self._waiting) else np.zeros((1, COLUMNS), np.float32)
+        return self.push(np.repeat(last, STACK * (missing + DELAY), axis=0))[:missing]
+
+
+class LipStream:
+    """Push sound at 16 kHz, get frames (50 Hz): curves, chances of contacts, chances of phones.
+
+    The size of the pieces changes nothing. Frame i belongs to the moment i / 50 s and comes `LATENCY` later.
+    """
+
+    def __init__(self, net: LipNet):
+        """Raises: InputError if pocketsphinx is not installed."""
+        self._features, self._frames = FeatureStream(), FrameStream(net)
+
+    def push(self, samples: Float[np.ndarray, "s"]) -> Float[np.ndarray, "n o"]:
+        """Frames that can be told now; `samples` are the next ones."""
+        return self._frames.push(self._features.push(samples))
+
+    def finish(self) -> Float[np.ndarray, "n o"]:
+        """The last frames, as if what was heard last went on."""
+        return np.concatenate([self._frames.push(self._features.finish()), self._frames.finish()])
