@@ -55,7 +55,7 @@ class GaussianConfig(AbstractHeadConfig):
     rate_opacity: float = 0.03
     rate_colour: float = 0.015
     rate_basis: float = 2e-3
-    rate_network: float = 1e-3
+    rate_network: float = 3e-3
     rate_pose: float = 1e-3
     """Of the corrections of the tracked pose; 0 draws it as it is."""
     upkeep: UpkeepConfig = field(default_factory=UpkeepConfig)

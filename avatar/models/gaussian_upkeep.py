@@ -52,7 +52,7 @@ _LARGEST = {
     Region.MOUTH: 0.003,
 }
 _SMALLEST = 2e-4
-_HOMEWARD = 0.1
+_HOMEWARD = 0.4
 """Share of the way back to its first colour that a splat goes at each penalty, if it shows at a right angle only."""
 _COLOUR = slice(10, 13)
 """Of a basis."""
