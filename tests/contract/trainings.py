@@ -74,6 +74,7 @@ def member(folder: Path, name: str, *, fails: bool = False) -> None:
         "done": [e.done for e in heard if isinstance(e, Progress)],
         "moved": sum(e.value for e in heard if isinstance(e, Metric) and e.name == "splats_moved"),
         "drawn": drawn,
+        "seconds": sessions[-1].seconds,
         "state": sessions[-1].backbone.state_dict(),
     }  # fmt: skip
     torch.save(told, folder / f"{rank}.pt")

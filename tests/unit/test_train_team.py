@@ -24,6 +24,12 @@ KINDS = [name.split("/")[0] for name in HEADS]
 FAR = {"gaussian/smoke": 0.0102, "field/smoke": 0.0147}
 """Mean difference of the pictures of a person before and after such a training."""
 
+GATHERED = {
+    "gaussian/smoke": {"pull": [0.5], "seen": [0.5], "strongest": [1.0]},
+    "field/smoke": {"level": [1.0], "met": [1.0]},
+}
+"""What changes, and by how much, where another member has one more: means of counts and pulls, largest of the rest."""
+
 
 def start(*arguments: str) -> list[subprocess.Popen]:
     """Two processes, told of each other as torchrun tells them."""
@@ -72,6 +78,7 @@ def test_members_are_alike_to_the_last_bit_and_one_of_them_speaks_and_writes(nam
     here = folder / name.split("/")[0]
     leader, other = (torch.load(here / f"{rank}.pt") for rank in (0, 1))
     assert all(torch.equal(tensor, other["state"][key]) for key, tensor in leader["state"].items())
+    assert leader["seconds"] == other["seconds"] > 0  # by them a training is called done
     assert not other["done"] and leader["done"][-1] == for_team(name).steps
     assert leader["moved"] > 0 or name != "gaussian/smoke"
     assert {path.name for path in (here / "me" / "train").iterdir()} == {"log.json"}
@@ -132,6 +139,22 @@ def test_a_process_alone_is_a_team_that_changes_nothing():
     team.wait()
     team.seed(1, 2)
     assert numbers.tolist() == [1, 2] and torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_upkeep_brings_together_what_members_saw(name, monkeypatch):
+    """Of two members whose tensors differ by one everywhere."""
+
+    def reduced(tensor, how, *, group, async_op):
+        tensor.copy_(2 * tensor + 1 if how == torch.distributed.ReduceOp.SUM else (tensor + 1).clamp(max=3))
+
+    head = for_team(name).head.begin(toy.rig(10), [], toy.motion())
+    upkeep = head.upkeep(10, Team(0, 2))
+    before = {key: tensor.clone() for key, tensor in upkeep.to_tensors().items()}
+    monkeypatch.setattr(parallel.dist, "all_reduce", reduced)
+    upkeep.gather()
+    found = {key: (tensor - before[key]).float().unique().tolist() for key, tensor in upkeep.to_tensors().items()}
+    assert {key: change for key, change in found.items() if change != [0]} == GATHERED[name]
 
 
 def test_members_that_have_become_different_are_found_out(monkeypatch):
