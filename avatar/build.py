@@ -1,15 +1,17 @@
 """The commands' flow: which part runs after which, on one workspace folder."""
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from avatar.errors import InputError
-from avatar.events import Sink
+from avatar.events import Notice, Sink
 
 if TYPE_CHECKING:
     from avatar.drive.render import Shot
     from avatar.drive.speak import Script
+    from avatar.ops.parallel import Team
     from avatar.preprocess.config import PreprocessConfig
     from avatar.train.distil import Loss
 
@@ -19,13 +21,40 @@ _TURN_DEG, _TURN_SECONDS = 30.0, 15.0
 of a film in which that is slow enough."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Learning:
+    """How an avatar is learned."""
+
+    recipe: str
+    """A name in `avatar.recipes`."""
+    device: str = "auto"
+    """As `avatar.ops.device` takes it."""
+
+
 def build(
-    video: Path, out: Path, *, recipe: str, config: "PreprocessConfig", sink: Sink, truth: Path | None = None
+    video: Path, out: Path, *, learning: Learning, config: "PreprocessConfig", sink: Sink, truth: Path | None = None
 ) -> None:
     """Video to workspace, workspace to avatar, avatar to report; a drawn speaker's `truth` is scored too."""
-    preprocess_video(video, out, config, sink)
-    train_workspace(out, recipe=recipe, sink=sink)
-    evaluate_workspace(out, copy_to=None, sink=sink, truth=truth)
+    team = _team(learning, sink)
+    if team.leads:
+        preprocess_video(video, out, config, sink)
+    team.wait()
+    train_workspace(out, learning, sink)
+    if team.leads:
+        evaluate_workspace(out, copy_to=None, sink=sink, truth=truth)
+
+
+def _team(learning: Learning, sink: Sink) -> "Team":
+    """The processes that learn together, and where; asked first, since a wrong device is the user's to mend."""
+    import torch
+
+    from avatar import ops
+    from avatar.ops import parallel
+
+    team = parallel.join(learning.device)
+    if learning.device == "auto" and torch.cuda.is_available() and (why := ops.without_gpu()):
+        sink(Notice(message=f"the GPU is not used: {why}"))
+    return team
 
 
 def preprocess_video(video: Path, out: Path, config: "PreprocessConfig", sink: Sink) -> None:
@@ -37,20 +66,22 @@ def preprocess_video(video: Path, out: Path, config: "PreprocessConfig", sink: S
     preprocess(video, out, config, sink=sink)
 
 
-def train_workspace(workspace: Path, *, recipe: str, sink: Sink) -> None:
+def train_workspace(workspace: Path, learning: Learning, sink: Sink) -> None:
     """The avatar, from what preprocessing left."""
-    from avatar.recipes import recipe as named
+    from avatar.recipes import recipe
     from avatar.train.loop import train
 
-    train(workspace, named(recipe), sink)
+    _team(learning, sink)
+    train(workspace, recipe(learning.recipe), sink, device=learning.device)
 
 
-def distil_workspace(workspace: Path, out: Path, *, recipe: str, sink: Sink) -> "Loss":
+def distil_workspace(workspace: Path, out: Path, learning: Learning, sink: Sink) -> "Loss":
     """A Gaussian avatar from the workspace's field, and what that lost."""
-    from avatar.recipes import recipe as named
+    from avatar.recipes import recipe
     from avatar.train.distil import distil
 
-    return distil(workspace, out, named(recipe), sink)
+    _team(learning, sink)
+    return distil(workspace, out, recipe(learning.recipe), sink, device=learning.device)
 
 
 def evaluate_workspace(workspace: Path, *, copy_to: Path | None, sink: Sink, truth: Path | None = None) -> None:
@@ -125,7 +156,7 @@ def demo(out: Path, *, seconds: float, size: int, recipe: str, sink: Sink) -> No
     settings = ClipSettings(seconds=seconds, size=size, turn_deg=_TURN_DEG if seconds >= _TURN_SECONDS else 0.0)
     drawn = write_clip(out / "speaker", settings, workers=_cores(), sink=sink)
     config = PreprocessConfig(size=size)
-    build(drawn.video, out / "me", recipe=recipe, config=config, sink=sink, truth=out / "speaker")
+    build(drawn.video, out / "me", learning=Learning(recipe=recipe), config=config, sink=sink, truth=out / "speaker")
     assert drawn.hello is not None
     for name, camera in (("talking.mp4", "front"), ("orbit.mp4", "orbit")):
         script = Script(audio=drawn.hello)

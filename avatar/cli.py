@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from avatar.preprocess import PreprocessConfig
 
 Output = Annotated[Path, arg(aliases=["-o"])]
+Device = Annotated[
+    Literal["auto", "cpu", "cuda"], arg(help="Where to train: auto is a GPU if our CUDA kernels run there.")
+]
 Recipe = Literal[
     "gaussian/base", "gaussian/fast", "gaussian/smoke",
     "field/base", "field/fast", "field/smoke", "field/geneface", "field/synctalk",
@@ -46,11 +49,13 @@ class Build:
     """Landmarks by mediapipe, face-landmarker (downloads 4 MB once; or face-landmarker:FILE) or face-alignment."""
     parser: str = "rig"
     """Regions by rig, or by a network: bisenet:FILE.onnx."""
+    device: Device = "auto"
 
     def run(self, console: Console) -> None:
-        from avatar.build import build
+        from avatar.build import Learning, build
 
-        build(self.video, self.out, recipe=self.recipe, config=_preprocessing(self), sink=console)
+        learning = Learning(recipe=self.recipe, device=self.device)
+        build(self.video, self.out, learning=learning, config=_preprocessing(self), sink=console)
         _say(f"avatar: {self.out / 'avatar'}\nreport: {self.out / 'report' / 'index.html'}")
 
 
@@ -88,16 +93,18 @@ class Train:
     """The folder that preprocess made."""
     recipe: Recipe = "gaussian/base"
     """base takes minutes, fast less, smoke only shows that it works; docs/field.md says when to take a field."""
+    device: Device = "auto"
     viewer: bool = False
     """Show the curves and the avatar, from any side, in the browser while it learns."""
 
     def run(self, console: Console) -> None:
-        from avatar.build import train_workspace
+        from avatar.build import Learning, train_workspace
 
-        if self.viewer:
-            _watched(lambda sink: train_workspace(self.workspace, recipe=self.recipe, sink=sink), console)
+        learning = Learning(recipe=self.recipe, device=self.device)
+        if self.viewer and not _follows():
+            _watched(lambda sink: train_workspace(self.workspace, learning, sink), console)
         else:
-            train_workspace(self.workspace, recipe=self.recipe, sink=console)
+            train_workspace(self.workspace, learning, console)
         _say(f"avatar: {self.workspace / 'avatar'}")
 
 
@@ -111,11 +118,13 @@ class Distil:
     """Folder of the new avatar."""
     recipe: Literal["gaussian/base", "gaussian/fast", "gaussian/smoke"] = "gaussian/fast"
     """How the Gaussians are trained."""
+    device: Device = "auto"
 
     def run(self, console: Console) -> None:
-        from avatar.build import distil_workspace
+        from avatar.build import Learning, distil_workspace
 
-        lost = distil_workspace(self.workspace, self.out, recipe=self.recipe, sink=console)
+        learning = Learning(recipe=self.recipe, device=self.device)
+        lost = distil_workspace(self.workspace, self.out, learning, console)
         _say(
             f"avatar: {self.out}\n"
             f"held-out frames: {lost.pupil_psnr:.2f} dB against the film, the field has {lost.teacher_psnr:.2f} dB; "
@@ -341,8 +350,19 @@ def main(argv: list[str] | None = None) -> None:
     # NumPy's matrices here are small: its threads made the head's tracking 2 to 7 times slower.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     command = tyro.cli(Command, prog="avatar", args=argv, description=__import__("avatar").__doc__)  # type: ignore[call-overload]
-    console = Console()
-    sys.exit(_guarded(lambda: command.run(console), console))
+    console = Console(quiet=_follows())
+    sys.exit(_guarded(lambda: _run(command, console), console))
+
+
+def _run(command: "Command", console: Console) -> None:
+    if int(os.environ.get("WORLD_SIZE") or 1) > 1 and not isinstance(command, Build | Train | Distil):
+        raise InputError("torchrun is for build, train and distil; start this command by itself")
+    command.run(console)
+
+
+def _follows() -> bool:
+    """Whether torchrun started this process beside another, who speaks for all."""
+    return int(os.environ.get("RANK") or 0) > 0
 
 
 def _guarded(work: Callable[[], None], console: Console) -> int:
@@ -350,11 +370,12 @@ def _guarded(work: Callable[[], None], console: Console) -> int:
         work()
     except InputError as error:
         console.close()
-        sys.stderr.write(f"avatar: {error}\n")
+        sys.stderr.write(f"avatar{', process ' + os.environ['RANK'] if _follows() else ''}: {error}\n")
         return 2
     except KeyboardInterrupt:
         console.close()
-        sys.stderr.write("avatar: stopped; run the same command again to go on from here\n")
+        if not _follows():
+            sys.stderr.write("avatar: stopped; run the same command again to go on from here\n")
         return 130
     finally:
         console.close()
@@ -375,4 +396,5 @@ def _watched(work: "Callable[[Sink], None]", console: Console) -> None:
 
 
 def _say(text: str) -> None:
-    sys.stdout.write(text + "\n")
+    if not _follows():
+        sys.stdout.write(text + "\n")

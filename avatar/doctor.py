@@ -78,16 +78,23 @@ def _machine() -> list[Finding]:
         ),
         Finding(name="python", state="ok", detail=platform.python_version()),
         Finding(name="torch", state="ok", detail=f"{torch.__version__}, {torch.get_num_threads()} threads"),
-        Finding(name="gpu", state="ok", detail=_gpu()),
+        _gpu(),
     ]
 
 
-def _gpu() -> str:
+def _gpu() -> Finding:
     import torch
 
-    if torch.cuda.is_available():
-        return f"{torch.cuda.get_device_name()} (this version computes on the CPU)"
-    return "none, and none is needed"
+    from avatar import ops
+
+    if not torch.cuda.is_available():
+        return Finding(name="gpu", state="ok", detail="none, and none is needed")
+    name, count = torch.cuda.get_device_name(), torch.cuda.device_count()
+    if why := ops.without_gpu():
+        return Finding(name="gpu", state="slow", detail=f"{name}, not used", remedy=why)
+    return Finding(
+        name="gpu", state="ok", detail=f"{name}{f' and {count - 1} more' * (count > 1)}: trainings run there"
+    )
 
 
 def _native() -> list[Finding]:

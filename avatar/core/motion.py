@@ -4,6 +4,7 @@ World axes are OpenCV's (+x right in the picture, +y down, +z away from the came
 axes when the face looks straight into a camera at the world's origin; its origin is the skull's joint on the neck.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 
 import torch
@@ -47,6 +48,10 @@ class MotionFrame:
 
     def __post_init__(self) -> None:
         _check(self, _SHAPES, ())
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> "MotionFrame":
+        """The same with every tensor changed, for example taken to a device."""
+        return MotionFrame(**{name: change(getattr(self, name)) for name in _SHAPES})
 
 
 @dataclass(frozen=True, kw_only=True)

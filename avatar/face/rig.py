@@ -3,6 +3,7 @@
 import math
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from enum import IntEnum
 from functools import cached_property
@@ -172,6 +173,10 @@ class PersonalRig:
         """Displacement of each vertex at coefficient 1 (a metre) of `MotionFrame.clothes`, before the torso turns."""
         terms = clothes_terms((self.neutral - self.neck_pivots[1])[:, :2]) * self.worn
         return torch.einsum("vk,ac->kavc", terms, torch.eye(3)[:2].to(terms)).flatten(0, 1)
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> "PersonalRig":
+        """The same with every tensor changed, for example taken to a device."""
+        return PersonalRig(**{f.name: change(getattr(self, f.name)) for f in fields(self)})
 
     def to_tensors(self) -> dict[str, Tensor]:
         """All fields by name, contiguous."""

@@ -1,6 +1,6 @@
 """The avatar file: a folder of avatar.json, weights.safetensors, rig.safetensors and plate.png that draws a person."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -91,10 +91,23 @@ class AvatarModel:
     def rig(self) -> PersonalRig:
         return self.backbone.rig
 
+    def to(self, device: torch.device) -> "AvatarModel":
+        """Draw there from now on; questions and answers stay on the CPU."""
+        self.backbone.to(device)
+        return self
+
     def draw(self, request: RenderRequest) -> RenderOutput:
         """The person alone, premultiplied."""
+        device = self.backbone.device
+        if device.type == "cpu":
+            with torch.no_grad():
+                return self.backbone.render(request)
+        pixels = None if request.pixels is None else request.pixels.to(device)
+        moved = replace(request, motion=request.motion.each(lambda tensor: tensor.to(device)), pixels=pixels)
         with torch.no_grad():
-            return self.backbone.render(request)
+            out = self.backbone.render(moved)
+        depth = None if out.depth is None else out.depth.cpu()
+        return RenderOutput(rgb=out.rgb.cpu(), alpha=out.alpha.cpu(), depth=depth, aux=out.aux)
 
     def render(self, request: RenderRequest, background: Float[Tensor, "h w 3"] | None = None) -> RenderOutput:
         """The person over `background` (of the camera's size), or over the clip's own plate; alpha stays the person's.

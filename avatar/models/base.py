@@ -4,13 +4,17 @@ subset: asked pixels equal the same pixels of the whole picture. window: a cropp
 bounds: alpha in [0, 1], 0 <= rgb <= alpha. pure: the same request gives the same pixels, and the request is unchanged.
 driven: the picture has a finite, non-zero gradient to the expression. round trip: what was saved and loaded draws the
 same. survives upkeep: growing and pruning leave a backbone that still keeps all of these laws.
+
+Devices: a backbone begins on the CPU and moves by `to`. Asked motion and pixels must be where it is, as its answer will
+be; cameras stay on the CPU. Random numbers are drawn there too, so that a training has the same on every device.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -19,10 +23,17 @@ from avatar.errors import InputError
 from avatar.face.rig import PersonalRig
 from avatar.models.gaussian_view import View
 from avatar.ops.optimize import OuterGradient
+from avatar.ops.parallel import ALONE, Team
 
 
 class AbstractUpkeep(ABC):
-    """What a backbone needs besides gradient steps: grow and prune, refresh caches, hold itself in shape."""
+    """What a backbone needs besides gradient steps: grow and prune, refresh caches, hold itself in shape.
+
+    In a team each member's upkeep sees its own samples. What it changes must come out alike, so everything that samples
+    or chance have a part in goes through the team first; steps are asked for by `Team.passes`.
+    """
+
+    team: Team
 
     @abstractmethod
     def before_backward(self, step: int, out: RenderOutput) -> Tensor:
@@ -37,6 +48,10 @@ class AbstractUpkeep(ABC):
         """
 
     @abstractmethod
+    def gather(self) -> None:
+        """Bring together with the team what was collected of samples; to do it twice changes nothing."""
+
+    @abstractmethod
     def to_tensors(self) -> dict[str, Tensor]:
         """The state that a checkpoint needs."""
 
@@ -49,6 +64,16 @@ class AbstractBackbone(nn.Module, ABC):
     """Answers one question: for this camera and this motion, what are these pixels?"""
 
     rig: PersonalRig
+
+    @property
+    def device(self) -> torch.device:
+        """Where it is."""
+        return next(self.parameters()).device
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "AbstractBackbone":
+        super()._apply(fn, recurse)
+        self.rig = self.rig.each(fn)
+        return self
 
     @abstractmethod
     def render(self, request: RenderRequest) -> RenderOutput:
@@ -72,8 +97,8 @@ class AbstractBackbone(nn.Module, ABC):
         raise InputError("this avatar is not made of Gaussians; `avatar distil` makes some, or take a gaussian recipe")
 
     @abstractmethod
-    def upkeep(self, steps: int) -> AbstractUpkeep:
-        """The upkeep of a training of `steps` steps."""
+    def upkeep(self, steps: int, team: Team = ALONE) -> AbstractUpkeep:
+        """The upkeep of a training of `steps` steps, of which a team takes as many at once as it has members."""
 
     @abstractmethod
     def facts(self) -> dict[str, str | int | float]:

@@ -43,6 +43,7 @@ class Conditioning(nn.Module):
     spread: Tensor
     low: Tensor
     high: Tensor
+    _head_units: Tensor
 
     def __init__(self, weights: int, rigid: int = 6, hidden: int = 64):
         """Args: number of basis weights, of rigid outputs, and the width of the two hidden layers."""
@@ -58,6 +59,7 @@ class Conditioning(nn.Module):
         self.rigid = nn.Linear(_BODY, rigid, bias=False)
         nn.init.zeros_(self.rigid.weight)
         # A tracker errs with what the face does (an open jaw lifts the chin), so it can be told from the motion.
+        self.register_buffer("_head_units", _HEAD_UNITS, persistent=False)
         self.head = nn.Linear(SIZE + 3, 6, bias=False)
         nn.init.zeros_(self.head.weight)
         self.noise = 0.0
@@ -91,8 +93,8 @@ class Conditioning(nn.Module):
         """Basis weights (about unit size) and what is wrong with the tracked pose."""
         normal = (_flat(motion, self.rest) - self.center) / self.spread
         if self.training and self.noise > 0:
-            normal = normal + self.noise * torch.randn_like(normal)
+            normal = normal + self.noise * torch.randn(normal.shape).to(normal, non_blocking=True)
         clamped = torch.minimum(torch.maximum(normal, self.low), self.high)
         weights = self.weights(self.trunk(clamped[:SIZE]))
-        body, head = 0.02 * self.rigid(clamped[-_BODY:]), _HEAD_UNITS * self.head(clamped)
+        body, head = 0.02 * self.rigid(clamped[-_BODY:]), self._head_units * self.head(clamped)
         return weights, PoseCorrection(body=body, head=head)

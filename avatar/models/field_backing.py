@@ -50,8 +50,10 @@ class Backing(nn.Module):
             inside = torch.stack([_inside(scene) for scene in scenes]).all(0)
             depth = torch.where(inside, below, depth)
         count = len(rig.faces)
-        middle = torch.full((count, 3), 1 / 3)
-        seen = observed_colour(rig, [Scene(rig, view, coat) for view in views], torch.arange(count), middle)
+        middle, nowhere = torch.full((count, 3), 1 / 3), torch.zeros(count, dtype=torch.bool)
+        seen = observed_colour(
+            rig, [Scene(rig, view, coat) for view in views], torch.arange(count), middle, rim=nowhere
+        )
         corner, around = rig.faces.flatten(), torch.zeros(len(coat), 1)
         colour.index_add_(0, corner, seen.repeat_interleave(3, 0))
         around.index_add_(0, corner, torch.ones(len(corner), 1))
@@ -59,7 +61,7 @@ class Backing(nn.Module):
 
     def faces(self, rig: PersonalRig) -> Int[Tensor, "f 3"]:
         """The rig's triangles that are backed."""
-        parts = torch.isin(rig.regions.long(), torch.tensor([int(part) for part in _PARTS]))
+        parts = torch.isin(rig.regions.long(), rig.regions.new_tensor([int(part) for part in _PARTS]).long())
         return rig.faces[parts & (self.depth[rig.faces] > 0).all(1)]
 
     def draw(
@@ -70,7 +72,7 @@ class Backing(nn.Module):
         Args:
             vertices: in the world, already below the field's surface.
         """
-        T = camera.T_camera_world
+        T = camera.T_camera_world.to(vertices)
         triangle, bary, depth = rasterize_mesh(
             vertices @ T[:3, :3].T + T[:3, 3], faces, camera.focal, camera.center, camera.size
         )

@@ -29,6 +29,7 @@ from avatar.models.field_warp import Warp, slid
 from avatar.models.gaussian_coat import coat
 from avatar.models.gaussian_view import Scene, View
 from avatar.models.pose_correction import corrected, middle_of_face
+from avatar.ops.parallel import ALONE, Team
 from avatar.ops.raymarch import composite
 
 _INSIDE, _OUTSIDE, _SOFT = 7.0, 1.0, 0.003
@@ -75,6 +76,7 @@ class FieldHead(AbstractBackbone):
     """A person as a field about a `PersonalRig`."""
 
     _middle: Tensor
+    _backed_faces: Tensor
 
     def __init__(self, shell: Shell, cells: Cells, conditioning: Conditioning, config: FieldConfig, backing: Backing):
         """Args: where the field is, what motion makes of it, its sizes, and what shows through its holes."""
@@ -85,7 +87,9 @@ class FieldHead(AbstractBackbone):
         self.net = field_net(self.encoding.width, config.code, config.net)
         self.warp = Warp(shell.rig, config.nodes, config.code) if config.nodes else None
         self.learns_place = bool(config.nodes) or config.rate_pose > 0
-        self.backing, self._backed_faces = backing, backing.faces(shell.rig) if config.shell.torso else shell.faces[:0]
+        self.backing = backing
+        backed = backing.faces(shell.rig) if config.shell.torso else shell.faces[:0]
+        self.register_buffer("_backed_faces", backed, persistent=False)
         self.register_buffer("_middle", middle_of_face(shell.rig), persistent=False)
 
     def density(
@@ -113,8 +117,8 @@ class FieldHead(AbstractBackbone):
         full = (whole[:, -1] > _SEEN).nonzero()[:, 0]
         cover = whole[full, -1:]
         colour = self.net.pixels(whole[full, :-2] / cover, code) * cover
-        rgb = torch.zeros(count, 3).index_put((full,), colour)
-        z, alpha = (torch.zeros(count).index_put((full,), column) for column in whole[full, -2:].T)
+        rgb = whole.new_zeros(count, 3).index_put((full,), colour)
+        z, alpha = (whole.new_zeros(count).index_put((full,), column) for column in whole[full, -2:].T)
         aux = {"code": code, "samples": len(samples.ray), **seen}
         rgb, z, alpha = rgb.view(*shape, 3), z.view(shape), alpha.view(shape)
         if self.training and self.learns_place and request.pixels is None:
@@ -173,8 +177,8 @@ class FieldHead(AbstractBackbone):
         groups = [dict(zip(("name", "params", "lr", "final", "eps"), row, strict=True)) for row in rows]
         return [{**group, "rows": group["name"] == "tables"} for group in groups]
 
-    def upkeep(self, steps: int) -> FieldUpkeep:
-        return FieldUpkeep(self, steps, self.config.occupancy)
+    def upkeep(self, steps: int, team: Team = ALONE) -> FieldUpkeep:
+        return FieldUpkeep(self, steps, self.config.occupancy, team)
 
     def facts(self) -> dict[str, str | int | float]:
         features = sum(table.numel() for table in self.encoding.tables)
@@ -235,7 +239,7 @@ def _density(logs: Float[Tensor, "s"], height: Float[Tensor, "s"]) -> Float[Tens
 
 def _joined(drawn: Sequence[Float[Tensor, "m c"]], pieces: Sequence[Rays], count: int) -> Float[Tensor, "p c"]:
     """Pieces of the same pixels' rays one behind the other ("over"); the last channel is alpha."""
-    whole = torch.zeros(count, drawn[0].shape[1])
+    whole = drawn[0].new_zeros(count, drawn[0].shape[1])
     for values, piece in zip(drawn, pieces, strict=True):
         if len(piece):
             whole = whole.index_add(0, piece.pixel, values * (1 - whole[piece.pixel, -1:]))

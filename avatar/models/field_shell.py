@@ -5,7 +5,7 @@ neutral pose to now, takes the ray back: a straight ray again, of the head's can
 rigid. So a field in the canonical space opens its lips, shuts its lids and nods as the rig does.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -101,7 +101,9 @@ class Shell(nn.Module):
     """The rig with its coat, and the layer about it."""
 
     coat: Tensor
+    faces: Tensor
     anchors: Tensor
+    frames: Tensor
 
     def __init__(self, rig: PersonalRig, coat: Float[Tensor, "v"], config: ShellConfig):
         """Args: `coat` in metres, how far hair and clothes stand off the rig along its normals."""
@@ -109,13 +111,18 @@ class Shell(nn.Module):
         self.rig, self.config = rig, config
         self.register_buffer("coat", coat)
         above = rig.skin[rig.faces, 2].amax(1) < 0.5
-        self.faces = rig.faces if config.torso else rig.faces[above]
+        self.register_buffer("faces", rig.faces if config.torso else rig.faces[above], persistent=False)
         normals = vertex_normals(rig.neutral, rig.faces)
         self.inner = replace(rig, neutral=rig.neutral + coat[:, None] * normals)
         self.outer = replace(rig, neutral=rig.neutral + (coat + MARGIN)[:, None] * normals)
         self.register_buffer("anchors", _anchors(rig, self.faces), persistent=False)
-        self.frames = triangle_frames(self.inner.neutral, self.faces)[1]
-        """Axes of the triangles in the neutral pose; the last one is the normal."""
+        # Axes of the triangles in the neutral pose; the last one is the normal.
+        self.register_buffer("frames", triangle_frames(self.inner.neutral, self.faces)[1], persistent=False)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Shell":
+        super()._apply(fn, recurse)
+        self.rig, self.inner, self.outer = (rig.each(fn) for rig in (self.rig, self.inner, self.outer))
+        return self
 
     def posed(
         self, motion: MotionFrame, rigid: Float[Tensor, "6"], moved: Float[Tensor, "v 3"] | None = None
@@ -158,7 +165,7 @@ class PosedShell:
         """
         hits = hits or self.hits(camera, pixels)
         inner, front, back = hits.inner, hits.front, hits.back
-        view = _View(camera, pixels)
+        view = _View(camera, pixels, self.inner.detach())
         start = torch.minimum(front.depth, inner.depth - MARGIN)
         struck, met = inner.triangle >= 0, (inner.triangle >= 0) | (front.triangle >= 0)
         end = torch.where(struck, inner.depth + DEEP, torch.minimum(back.depth, start + _LONGEST))
@@ -190,19 +197,19 @@ class PosedShell:
         self, camera: Camera, pixels: Int[Tensor, "r 2"] | None, points: Float[Tensor, "n 3"]
     ) -> Bool[Tensor, "p"]:
         """Pixels near to which a cell is drawn: no other ray can meet one."""
-        (h, w), T = camera.size, camera.T_camera_world
+        (h, w), T = camera.size, camera.T_camera_world.to(points, non_blocking=True)
         local = points @ T[:3, :3].T + T[:3, 3]
         local = local[local[:, 2] > _NEAR]
         count = h * w if pixels is None else len(pixels)
         if not len(local):
-            return torch.zeros(count, dtype=torch.bool)
+            return torch.zeros(count, dtype=torch.bool, device=points.device)
         reach = int(CELL * max(camera.focal) / float(local[:, 2].min())) + 2
         if reach > _WIDE:
-            return torch.ones(count, dtype=torch.bool)
+            return torch.ones(count, dtype=torch.bool, device=points.device)
         column = (local[:, 0] / local[:, 2] * camera.focal[0] + camera.center[0]).floor().long() + reach
         row = (local[:, 1] / local[:, 2] * camera.focal[1] + camera.center[1]).floor().long() + reach
         inside = (column >= 0) & (column < w + 2 * reach) & (row >= 0) & (row < h + 2 * reach)
-        mask = torch.zeros(h + 2 * reach, w + 2 * reach)
+        mask = points.new_zeros(h + 2 * reach, w + 2 * reach)
         mask[row[inside], column[inside]] = 1.0
         # Two passes of a row and a column: the square that a window of (2 reach + 1) pixels would find.
         wide = max_pool2d(mask[None, None], (1, 2 * reach + 1), stride=1)
@@ -220,12 +227,14 @@ class PosedShell:
         corner = self.shell.faces[hit.triangle[met]]
         inside = (hits.inner.triangle[met] >= 0)[:, None, None]
         place = (torch.where(inside, self.inner[corner], self.outer[corner]) * hit.bary[met][..., None]).sum(1)
-        at = camera.project(place)
-        return torch.zeros(len(hit.triangle), 2).index_put((met,), at - at.detach())
+        T = camera.T_camera_world.to(place.detach(), non_blocking=True)
+        local = place @ T[:3, :3].T + T[:3, 3]
+        at = local[:, :2] / local[:, 2:] * local.new_tensor(camera.focal)  # the centre would not change it
+        return at.new_zeros(len(hit.triangle), 2).index_put((met,), at - at.detach())
 
     def hits(self, camera: Camera, pixels: Int[Tensor, "r 2"] | None) -> Hits:
         """What the pixels show of the shell's inner and outer surface."""
-        T, shell = camera.T_camera_world, self.shell
+        T, shell = camera.T_camera_world.to(self.inner.detach(), non_blocking=True), self.shell
 
         def drawn(vertices: Tensor, faces: Tensor) -> _Hit:
             local = vertices.detach() @ T[:3, :3].T + T[:3, 3]
@@ -259,10 +268,10 @@ class PosedShell:
         here, there = self.inner[corner].mean(0), self.shell.inner.neutral[corner].mean(0)
         depth = float(view.depth(here.detach()))
         near, far = max(depth - _BESIDE, _NEAR), max(depth + _BESIDE, 2 * _NEAR)
-        span = (torch.full((len(at),), near), torch.full((len(at),), far))
+        span = (here.new_full((len(at),), near), here.new_full((len(at),), far))
         triangle = anchor.expand(len(at))
         rays = self._taken_back(view, at, (triangle, here.expand(len(at), 3), there.expand(len(at), 3)), span, 0.0)
-        return replace(rays, height=torch.full((len(at), 2), FAR_OUT), steps=_BESIDE_STEPS)
+        return replace(rays, height=here.new_full((len(at), 2), FAR_OUT), steps=_BESIDE_STEPS)
 
     def _taken_back(
         self, view: "_View", at: Int[Tensor, "m"], seat: tuple[Tensor, Tensor, Tensor], span: tuple[Tensor, Tensor],
@@ -284,10 +293,12 @@ class PosedShell:
 class _View:
     """The pixels' rays: world = origin + depth * way."""
 
-    def __init__(self, camera: Camera, pixels: Int[Tensor, "r 2"] | None):
-        T, (h, w) = camera.T_world_camera, camera.size
+    def __init__(self, camera: Camera, pixels: Int[Tensor, "r 2"] | None, like: Tensor):
+        """Args: `like` is of the type and on the device that is wanted."""
+        T = camera.T_world_camera.to(like, non_blocking=True)
+        sides = [torch.arange(n, device=like.device) for n in camera.size]
         if pixels is None:
-            pixels = torch.stack(torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij"), -1).view(-1, 2)
+            pixels = torch.stack(torch.meshgrid(*sides, indexing="ij"), -1).view(-1, 2)
         x = (pixels[:, 1] + 0.5 - camera.center[0]) / camera.focal[0]
         y = (pixels[:, 0] + 0.5 - camera.center[1]) / camera.focal[1]
         self.way = torch.stack([x, y, torch.ones_like(x)], 1) @ T[:3, :3].T

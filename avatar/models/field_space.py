@@ -3,8 +3,8 @@
 Axes are those of the head frame in the neutral pose, metres; cells are cubes. The cells move with the head.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -78,6 +78,13 @@ class Space(nn.Module):
         self.register_load_state_dict_post_hook(lambda module, keys: self.changed())
         self.changed()
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Space":
+        super()._apply(fn, recurse)
+        names = ("low", "at", "owner", "height")
+        self.cells = replace(self.cells, **{name: fn(getattr(self.cells, name)) for name in names})
+        self.changed()
+        return self
+
     def changed(self) -> None:
         """Look at `occupied` again."""
         self.lit = self.occupied & self.shown if bool(self.shown.any()) else self.occupied
@@ -104,12 +111,13 @@ class Space(nn.Module):
         for piece in pieces:
             low, high = self._corners
             marching = Marching(step=1 / piece.steps, far=1.0, low=low, high=high)
-            shift = torch.rand(len(piece)) if jitter else torch.full((len(piece),), 0.5)
             origin, direction = piece.origin.detach(), piece.direction.detach()
+            shift = torch.rand(len(piece)) if jitter else torch.full((len(piece),), 0.5)
+            shift = shift.to(origin, non_blocking=True)
             at, whose, start, end = raymarch.march(
                 origin, direction, self._grids[self.training][piece.place], marching, shift
             )
-            packed.append(at + torch.tensor([count, 0]))
+            packed.append(torch.stack([at[:, 0] + count, at[:, 1]], 1))
             ray.append(whose + rays)
             spans.append(torch.stack([start, end]))
             rays, count = rays + len(piece), count + len(whose)

@@ -12,6 +12,7 @@ from avatar.core import RenderOutput
 from avatar.models.base import AbstractUpkeep
 from avatar.models.field_shell import CELL, FAR_OUT, MARGIN
 from avatar.models.field_space import middles
+from avatar.ops.parallel import ALONE, Team
 
 if TYPE_CHECKING:
     from avatar.models.field_head import FieldHead
@@ -51,13 +52,13 @@ class OccupancyConfig:
 class FieldUpkeep(AbstractUpkeep):
     """Keeps `Space.occupied` by the densities of a random point of each cell."""
 
-    def __init__(self, head: "FieldHead", steps: int, config: OccupancyConfig):
+    def __init__(self, head: "FieldHead", steps: int, config: OccupancyConfig, team: Team = ALONE):
         """Args: `steps` of the whole training."""
-        self.head, self.config = head, config
+        self.head, self.config, self.team = head, config, team
         self._cells = cells = head.space.cells
         x, y, z = cells.shape
         self._place = (cells.at[:, 0] * y + cells.at[:, 1]) * z + cells.at[:, 2]
-        self._met = torch.zeros(x * y * z, dtype=torch.bool)
+        self._met = torch.zeros(x * y * z, dtype=torch.bool, device=cells.at.device)
         """Cells that held a sample."""
         self._part = torch.zeros_like(self._met)
         """Cells that had a part in a picture."""
@@ -66,13 +67,13 @@ class FieldUpkeep(AbstractUpkeep):
         self._settled = False
         """Whether hardly any cell was met for the first time of late. Once true it stays: cells that come back after
         long hold what the hash left there, and would spoil the picture until they are learned anew."""
-        self._level = torch.full((len(self._cells.at),), _UNSEEN)
+        self._level = torch.full_like(cells.height, _UNSEEN)
         self._first, self._formed = config.first * steps, _FORMED * steps
 
     def before_backward(self, step: int, out: RenderOutput) -> Tensor:
         """Pixels of the person or of the background, hardly any between (entropy of alpha, as RAD-NeRF has it); and
         nothing far in front of the surface."""
-        loss = torch.zeros(())
+        loss = out.alpha.new_zeros(())
         if self.config.opaque:
             alpha = out.alpha.clamp(1e-5, 1 - 1e-5)
             loss = loss - self.config.opaque * (alpha * alpha.log() + (1 - alpha) * (1 - alpha).log()).mean()
@@ -90,14 +91,16 @@ class FieldUpkeep(AbstractUpkeep):
         self._met[cell] = True
         if step >= self._formed:
             self._part[cell[out.aux["weights"] > _PART]] = True
-        if step % self.config.every:
+        if not self.team.passes(step, self.config.every):
             return {}
         space, cells = self.head.space, self._cells
-        some = torch.arange(step // self.config.every % _TURNS, len(cells.at), _TURNS)
-        points = middles(cells.low, cells.at[some]) + CELL * (torch.rand(len(some), 3) - 0.5)
+        some = slice(-(-step // self.config.every) % _TURNS, None, _TURNS)
+        places = middles(cells.low, cells.at[some])
+        points = places + CELL * (torch.rand(places.shape).to(places, non_blocking=True) - 0.5)
         density = self.head.density(points, cells.height[some], out.aux["code"].detach())
         self._level *= self.config.fade
         self._level[some] = torch.maximum(self._level[some], 1 - torch.exp(-density * CELL))
+        self.gather()
         met = self._met[self._place]
         news = float(met.float().mean()) - self._share
         self._share += news
@@ -114,6 +117,10 @@ class FieldUpkeep(AbstractUpkeep):
         kept = (self._level < 0) | (self._level > self.config.threshold)
         return kept & (met | (self._cells.height < _FREE)) if self._settled else kept
 
+    def gather(self) -> None:
+        """Each member looks into the cells at points of its own, as its own motion has them."""
+        self.team.largest(self._level, self._met.view(torch.uint8), self._part.view(torch.uint8))
+
     def to_tensors(self) -> dict[str, Tensor]:
         return {
             "level": self._level,
@@ -123,6 +130,7 @@ class FieldUpkeep(AbstractUpkeep):
         }
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
-        self._level, self._met = tensors["level"].clone(), tensors["met"].bool()
-        self._part = tensors["part"].bool()
+        self._level.copy_(tensors["level"])
+        self._met.copy_(tensors["met"])
+        self._part.copy_(tensors["part"])
         self._settled = bool(tensors["settled"])

@@ -27,6 +27,7 @@ from avatar.models.pose_correction import corrected, middle_of_face
 from avatar.ops.binding import NUMBERS, UNIT, Blend, Drawn, Rest, Seats, Surface, bind_gaussians
 from avatar.ops.gaussians import triangle_frames
 from avatar.ops.optimize import OuterGradient
+from avatar.ops.parallel import ALONE, Team
 from avatar.ops.rasterize import rasterize
 
 _LAZY = 1.3
@@ -54,7 +55,7 @@ class GaussianConfig(AbstractHeadConfig):
     rate_opacity: float = 0.03
     rate_colour: float = 0.015
     rate_basis: float = 2e-3
-    rate_network: float = 1e-3
+    rate_network: float = 3e-3
     rate_pose: float = 1e-3
     """Of the corrections of the tracked pose; 0 draws it as it is."""
     upkeep: UpkeepConfig = field(default_factory=UpkeepConfig)
@@ -116,7 +117,7 @@ class GaussianHead(AbstractBackbone):
         return [self.offset, self.turn, self.log_scale, self.opacity, self.colour, self.basis]
 
     def outer_gradients(self) -> dict[nn.Parameter, OuterGradient]:
-        self._outer = OuterGradient(torch.zeros(*self.basis.shape[:2], requires_grad=True))
+        self._outer = OuterGradient(self.basis.detach().new_zeros(self.basis.shape[:2]).requires_grad_())
         return {self.basis: self._outer}
 
     def _blend(self, weights: Float[Tensor, "k"]) -> Blend:
@@ -155,11 +156,12 @@ class GaussianHead(AbstractBackbone):
     def _render_pixels(self, request: RenderRequest, pixels: Int[Tensor, "r 2"]) -> RenderOutput:
         """Draw the smallest window around the asked pixels and pick them."""
         if len(pixels) == 0:
-            return RenderOutput(rgb=torch.zeros(0, 3), alpha=torch.zeros(0), depth=torch.zeros(0))
+            none = self.colour.new_zeros(0, 3)
+            return RenderOutput(rgb=none, alpha=none[:, 0], depth=none[:, 0])
         low, high = pixels.min(0).values.tolist(), pixels.max(0).values.tolist()
         window = request.camera.crop(low[0], low[1], high[0] - low[0] + 1, high[1] - low[1] + 1)
         out = self.render(RenderRequest(camera=window, motion=request.motion))
-        row, column = (pixels - torch.tensor(low)).unbind(-1)
+        row, column = (pixels - pixels.new_tensor(low)).unbind(-1)
         depth = None if out.depth is None else out.depth[row, column]
         return RenderOutput(rgb=out.rgb[row, column], alpha=out.alpha[row, column], depth=depth, aux=out.aux)
 
@@ -184,8 +186,8 @@ class GaussianHead(AbstractBackbone):
             group["lr"] *= _LAZY if group["rows"] else 1.0
         return groups
 
-    def upkeep(self, steps: int) -> GaussianUpkeep:
-        return GaussianUpkeep(self, steps, self.config.upkeep)
+    def upkeep(self, steps: int, team: Team = ALONE) -> GaussianUpkeep:
+        return GaussianUpkeep(self, steps, self.config.upkeep, team)
 
     def facts(self) -> dict[str, str | int | float]:
         return {"kind": "gaussian", "splats": len(self), "basis": self.basis.shape[2], "triangles": len(self.rig.faces)}

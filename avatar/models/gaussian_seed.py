@@ -12,7 +12,7 @@ from avatar.face.rig import PersonalRig
 from avatar.models.gaussian_coat import coat
 from avatar.models.gaussian_sheet import free
 from avatar.models.gaussian_state import PARTS, Splats
-from avatar.models.gaussian_view import Scene, View, nearest, vertex_normals
+from avatar.models.gaussian_view import Scene, View, vertex_normals
 from avatar.ops.gaussians import triangle_frames
 
 _FREE_SHARE = 0.45
@@ -23,6 +23,12 @@ _SUNK = 0.4
 """Standard deviations by which hidden splats lie deeper: about what the outline of a cloud of them stands out."""
 _FACING = 0.4
 """Cosine from which a triangle is shown well."""
+_BLEED = 0.008
+"""Of the picture's height, inside of the person's outline."""
+_SOLID = 0.97
+"""Coverage through which no background shines."""
+_FEW = 16
+"""Seen neighbours that tell an unseen splat's colour."""
 _BEHIND = 0.006
 """Metres behind the drawn surface at which a point still counts as seen."""
 
@@ -69,8 +75,25 @@ def _shown(rig: PersonalRig, scenes: Sequence[Scene]) -> Float[Tensor, "f"]:
     if not scenes:
         return torch.ones(len(rig.faces))
     inside = (rig.regions == Region.MOUTH) | (rig.regions == Region.EYES) | (rig.regions == Region.LIPS)
-    facing = torch.stack([s.facing for s in scenes]).amax(0)
+    facing = torch.stack([torch.where(_clear(s), s.facing, 0.0) for s in scenes]).amax(0)
     return torch.where(inside, 1.0, (facing / _FACING).clamp(0, 1))
+
+
+def _clear(scene: Scene) -> Bool[Tensor, "f"]:
+    """Triangles that show in a solid pixel, themselves or a neighbour."""
+    faces, seen = scene.rig.faces, scene.triangle[_solid(scene.view) & (scene.triangle >= 0)]
+    touched = torch.zeros(len(scene.rig.neutral), dtype=torch.bool)
+    touched[faces[seen.long()].flatten()] = True
+    return touched[faces].any(1)
+
+
+def _solid(view: View) -> Bool[Tensor, "h w"]:
+    """Pixels farther from what is behind - the background, clothes behind the jaw - than its colour bleeds (coarse
+    chroma of films, errors of matte and parsing)."""
+    width = 2 * max(round(_BLEED * view.alpha.shape[0]), 1) + 1
+    covered, dressed = view.alpha > _SOLID, view.labels == Region.TORSO
+    layers = torch.stack([covered & dressed, covered & ~dressed])
+    return torch.nn.functional.max_pool2d((~layers).float()[None], width, 1, width // 2)[0].amin(0) < 0.5
 
 
 def _bound(rig: PersonalRig, scenes: Sequence[Scene], thick: Float[Tensor, "v"], count: int) -> Splats:
@@ -85,9 +108,9 @@ def _bound(rig: PersonalRig, scenes: Sequence[Scene], thick: Float[Tensor, "v"],
     bary = _spread(count)
     spacing = (total[-1] / count / density[triangle]).sqrt()
     scale = torch.stack([spacing * _COVER, spacing * _COVER, (spacing * 0.15).clamp_min(3e-4)], 1)
-    colour = observed_colour(rig, scenes, triangle, bary)
-    _, axes, _ = triangle_frames(rig.neutral, rig.faces)
     shown = _shown(rig, scenes)[triangle]
+    colour = observed_colour(rig, scenes, triangle, bary, rim=shown < 1)
+    _, axes, _ = triangle_frames(rig.neutral, rig.faces)
     lifted = ((corners - rig.neutral[rig.faces])[triangle] * bary[..., None]).sum(1)
     offset = (axes[triangle].transpose(-1, -2) @ lifted[..., None])[..., 0]
     # What is not trained must not stand out: a splat covers more than its middle.
@@ -115,19 +138,25 @@ def _spread(count: int) -> Float[Tensor, "n 3"]:
 
 
 def observed_colour(
-    rig: PersonalRig, scenes: Sequence[Scene], triangle: Int[Tensor, "n"], bary: Float[Tensor, "n 3"]
+    rig: PersonalRig,
+    scenes: Sequence[Scene],
+    triangle: Int[Tensor, "n"],
+    bary: Float[Tensor, "n 3"],
+    *,
+    rim: Bool[Tensor, "n"],
 ) -> Float[Tensor, "n 3"]:
-    """Mean colour of the pixels where a splat is seen; unseen splats take that of the nearest seen one of their part.
+    """Mean colour of the pixels where a splat is seen; unseen ones, and those at the `rim`, take the median of the
+    nearest seen ones of their part: some may have been seen through an error of the parsing.
 
     Seen means: drawn in front by the rig, facing the camera, and of a label that agrees; hair over the forehead is no
-    skin. Pixels that the background shines through do not count.
+    skin. Pixels that what is behind may shine through do not count.
     """
     region = rig.regions[triangle].long()
     total, weight = torch.zeros(len(triangle), 3), torch.zeros(len(triangle))
     for scene in scenes:
         points = (scene.surface[rig.faces[triangle]] * bary[..., None]).sum(1)
         row, column, inside = scene.pixels(points)
-        agrees = (scene.view.labels[row, column].long() == region) & (scene.view.alpha[row, column] > 0.97)
+        agrees = (scene.view.labels[row, column].long() == region) & _solid(scene.view)[row, column]
         front = scene.local(points)[:, 2] < scene.depth[row, column] + _BEHIND
         w = (scene.facing[triangle] - 0.15).clamp_min(0) ** 2 * (inside & agrees & front)
         total += w[:, None] * scene.view.rgb[row, column]
@@ -137,12 +166,21 @@ def observed_colour(
     colour[seen] = total[seen] / weight[seen, None]
     rest = (rig.neutral[rig.faces[triangle]] * bary[..., None]).sum(1)
     for part in region.unique():
-        here, known = (region == part) & ~seen, (region == part) & seen
+        here, known = (region == part) & (~seen | rim), (region == part) & seen
+        if part == Region.HAIR:
+            here &= ~seen
         if part == Region.HAIR and (hair := _hair_colour(scenes)) is not None:
             colour[here] = hair
         elif int(known.sum()) > 20 and part != Region.MOUTH:
-            colour[here] = colour[known][nearest(rest[known], rest[here])]
+            colour[here] = colour[known][_neighbours(rest[known], rest[here])].median(1).values
     return colour
+
+
+def _neighbours(known: Float[Tensor, "m 3"], asked: Float[Tensor, "n 3"]) -> Int[Tensor, "n k"]:
+    """Indices of the nearest known points."""
+    from scipy.spatial import cKDTree
+
+    return torch.from_numpy(cKDTree(known.numpy()).query(asked.numpy(), k=_FEW)[1]).long()
 
 
 def _hair_colour(scenes: Sequence[Scene]) -> Float[Tensor, "3"] | None:

@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 
 from avatar.core import Region, RenderOutput
 from avatar.models.base import AbstractUpkeep
+from avatar.ops.parallel import ALONE, Team
 from avatar.ops.rotation import quat_to_matrix
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ _LARGEST = {
     Region.MOUTH: 0.003,
 }
 _SMALLEST = 2e-4
-_HOMEWARD = 0.1
+_HOMEWARD = 0.4
 """Share of the way back to its first colour that a splat goes at each penalty, if it shows at a right angle only."""
 _COLOUR = slice(10, 13)
 """Of a basis."""
@@ -62,14 +63,11 @@ _HOLD_EVERY = 4
 class GaussianUpkeep(AbstractUpkeep):
     """Upkeep of one `GaussianHead` during one training."""
 
-    def __init__(self, head: "GaussianHead", steps: int, config: UpkeepConfig):
+    def __init__(self, head: "GaussianHead", steps: int, config: UpkeepConfig, team: Team = ALONE):
         """Args: the head, changed in place; the planned number of steps."""
-        self.head, self.steps, self.config = head, steps, config
-        n = len(head)
-        self.pull = torch.zeros(n)
-        self.seen = torch.zeros(n)
-        self.strongest = torch.zeros(n)
-        largest = torch.tensor([_LARGEST.get(r, 0.005) for r in Region])
+        self.head, self.steps, self.config, self.team = head, steps, config, team
+        self.pull, self.seen, self.strongest = (torch.zeros_like(head.reach) for _ in range(3))
+        largest = head.reach.new_tensor([_LARGEST.get(r, 0.005) for r in Region])
         self.largest = largest[head.rig.regions[head.triangle].long()].log()
         self.first = head.colour.detach().clone()
         """What was observed at the start. Splats that show at a grazing angle are drawn back to it: they would paint
@@ -80,7 +78,7 @@ class GaussianUpkeep(AbstractUpkeep):
         if means.requires_grad:
             means.retain_grad()
         head = self.head
-        if step % _HOLD_EVERY:
+        if not self.team.passes(step, _HOLD_EVERY):
             return head.offset.new_zeros(())
         learns = head.shown > 0
         excess = (head.offset.norm(dim=-1) - head.reach * 100).clamp_min(0) * learns
@@ -98,12 +96,13 @@ class GaussianUpkeep(AbstractUpkeep):
             strength = splats.means.grad.norm(dim=-1)
             self.pull += strength
             self.seen += strength > 0
-        if step % _HOLD_EVERY == 0:
+        if self.team.passes(step, _HOLD_EVERY):
             self._clean_rim()
         torch.maximum(self.strongest, splats.opacities.detach(), out=self.strongest)
         begin, end = self.config.first * self.steps, self.config.last * self.steps
-        if step % self.config.every or not begin <= step <= end:
+        if not self.team.passes(step, self.config.every) or not begin <= step <= end:
             return {}
+        self.gather()
         moved = self._reuse(optimizer)
         for record in (self.pull, self.seen, self.strongest):
             record.zero_()
@@ -119,7 +118,7 @@ class GaussianUpkeep(AbstractUpkeep):
     def _reuse(self, optimizer: Optimizer) -> int:
         """Turn weak rows into halves of the splats with the largest mean pull."""
         weak = (self.strongest < self.config.weak).nonzero()[:, 0]
-        score = self.pull / self.seen.clamp_min(1)
+        score = self.pull / self.seen.clamp_min(1 / self.team.size)
         score[weak] = 0
         count = min(len(weak), int(self.config.share * len(score)), int((score > 0).sum()))
         if count == 0:
@@ -143,17 +142,22 @@ class GaussianUpkeep(AbstractUpkeep):
         longest = sizes.argmax(1)
         sigma = sizes.amax(1).exp()
         axis = quat_to_matrix(torch.nn.functional.normalize(head.turn.data[parents], dim=-1))
-        axis = axis[torch.arange(len(parents)), :, longest]
+        row = torch.arange(len(parents), device=parents.device)
+        axis = axis[row, :, longest]
         wide = sigma > 1e-3
         shift = torch.where(wide, 0.7, 0.2)[:, None] * axis * sigma[:, None] * 100
         head.offset.data[parents] += shift
         head.offset.data[rows] -= shift
         shrunk = sizes.clone()
-        shrunk[torch.arange(len(parents)), longest] -= math.log(1.7)
+        shrunk[row, longest] -= math.log(1.7)
         half = 1 - (1 - head.opacity.data[parents].sigmoid()).clamp_min(1e-4).sqrt()
         for index in (parents, rows):
             head.log_scale.data[index] = torch.where(wide[:, None], shrunk, sizes)
             head.opacity.data[index] = torch.where(wide, head.opacity.data[index], torch.logit(half, eps=1e-3))
+
+    def gather(self) -> None:
+        self.team.average(self.pull, self.seen)
+        self.team.largest(self.strongest)
 
     def to_tensors(self) -> dict[str, Tensor]:
         names = ("pull", "seen", "strongest", "largest", "first")

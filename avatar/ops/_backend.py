@@ -14,10 +14,14 @@ from typing import Any
 
 import torch
 
+from avatar.errors import InputError
+
 _MEND = (
     "install a C++17 compiler (for example: apt install g++), then in the clone: "
     "pip install nanobind setuptools && python setup.py build_ext --inplace"
 )
+_OLDEST = (7, 5)
+"""Compute capability from which on the CUDA sources compile."""
 
 
 @lru_cache(maxsize=1)
@@ -71,6 +75,46 @@ def compiled_for(tensor: torch.Tensor) -> bool:
 def on_cuda(tensor: torch.Tensor) -> bool:
     """Whether operators on tensors like this one run as CUDA kernels."""
     return tensor.device.type == "cuda"
+
+
+def device(wanted: str = "auto", number: int = 0) -> torch.device:
+    """Where to compute: "cpu", "cuda", or "auto", which is the GPU where there is one that the compiled library serves.
+
+    Args:
+        number: of the GPU, where there are several.
+
+    Raises:
+        InputError: if "cuda" cannot be had, or there is no GPU of that number; it says why, and what to do.
+    """
+    if wanted not in ("auto", "cpu", "cuda"):
+        raise InputError(f"device {wanted!r} is unknown; choose auto, cpu or cuda")
+    why = "" if wanted == "cpu" else without_gpu()
+    if why and wanted == "cuda":
+        raise InputError(f"--device cuda: {why}; or leave the option out to compute on the CPU")
+    if why or wanted == "cpu":
+        return torch.device("cpu")
+    if number >= (count := torch.cuda.device_count()):
+        raise InputError(f"process {number + 1} of this machine has no GPU: start {count}, or all with --device cpu")
+    return torch.device("cuda", number)
+
+
+def without_gpu() -> str:
+    """Why nothing can be computed on a GPU, and what to do; nothing if it can."""
+    if not torch.cuda.is_available():
+        if torch.version.cuda is None:
+            return f"this torch ({torch.__version__}) is built without CUDA; install one with it (pytorch.org)"
+        return "torch finds no GPU; see whether `nvidia-smi` does"
+    if torch.cuda.get_device_capability() < _OLDEST:
+        return f"{torch.cuda.get_device_name()} is too old for the CUDA kernels; they need sm_75 or newer"
+    facts = describe()
+    if facts["backend"] != "native":
+        return f"the compiled operators are missing ({facts['why']}); {facts['mend']}"
+    if not facts["cuda_kernels"]:
+        return (
+            "the compiled operators have no CUDA half; install the CUDA toolkit (nvcc), then in the clone: "
+            "AVATAR_CUDA=1 python setup.py build_ext --inplace"
+        )
+    return ""
 
 
 def describe() -> dict[str, Any]:

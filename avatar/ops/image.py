@@ -54,7 +54,7 @@ def ssim_map(a: Float[Tensor, "h w c"], b: Float[Tensor, "h w c"], *, padded: bo
     Args:
         padded: True keeps the size by zeros around both pictures; False gives only whole windows, 10 px less.
     """
-    kernel = gaussian_kernel(_SIGMA, _WINDOW // 2).to(a)
+    kernel = gaussian_kernel(_SIGMA, _WINDOW // 2).to(a, non_blocking=True)
     planes = torch.stack([a, b, a * a, b * b, a * b]).movedim(-1, 1).flatten(0, 1)[:, None]
     if padded:
         planes = pad(planes, (_WINDOW // 2,) * 4)
@@ -99,12 +99,13 @@ def l1_ssim(
 
 
 def _l1_ssim_reference(image: Tensor, target: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    total = weight.sum() * image.shape[-1]
-    if total <= 0:
+    if not image.numel():
         return image.sum() * 0, image.sum() * 0 + 1
-    share = weight[..., None] / total
+    total = weight.sum() * image.shape[-1]
+    nothing = total <= 0  # no branch: a GPU would have to be waited for
+    share = (weight / total).masked_fill(nothing, 0)[..., None]
     similarity = ssim_map(image, target, padded=True)
-    return (share * (image - target).abs()).sum(), (share * similarity).sum()
+    return (share * (image - target).abs()).sum(), (share * similarity).sum() + nothing
 
 
 torch.library.define(

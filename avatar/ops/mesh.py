@@ -38,21 +38,22 @@ def rasterize_mesh(
     Raises:
         ValueError: if shapes or devices do not fit, a face names a vertex that does not exist, or the camera is none.
     """
-    _check(vertices_camera, faces, size)
+    if vertices_camera.device != faces.device:
+        raise ValueError(f"vertices_camera is on {vertices_camera.device}, faces on {faces.device}")
+    points, faces = vertices_camera.detach().cpu(), faces.detach().cpu()
+    _check(points, faces, size)
     intrinsics = (float(focal[0]), float(focal[1]), float(center[0]), float(center[1]))
     if not all(map(math.isfinite, intrinsics)) or min(intrinsics[:2]) <= 0:
         raise ValueError(f"focal {intrinsics[:2]} must be positive and center {intrinsics[2:]} finite")
     module = native()
-    points = vertices_camera.detach().cpu()
     if module is None or points.dtype != torch.float32:
-        triangle, barycentric, depth = _reference(
-            points.double().numpy(), faces.detach().cpu().numpy(), intrinsics, size
-        )
+        triangle, barycentric, depth = _reference(points.double().numpy(), faces.numpy(), intrinsics, size)
         out = torch.from_numpy(triangle), torch.from_numpy(barycentric), torch.from_numpy(depth)
     else:
-        out = _native(module, points.contiguous(), faces.detach().cpu().long().contiguous(), intrinsics, size)
+        out = _native(module, points.contiguous(), faces.long().contiguous(), intrinsics, size)
     device, dtype = vertices_camera.device, vertices_camera.dtype
-    return out[0].to(device), out[1].to(device, dtype), out[2].to(device, dtype)
+    there = {"device": device, "non_blocking": True}
+    return out[0].to(**there), out[1].to(dtype=dtype, **there), out[2].to(dtype=dtype, **there)
 
 
 def _native(
@@ -72,8 +73,6 @@ def _check(vertices: Tensor, faces: Tensor, size: tuple[int, int]) -> None:
         raise ValueError(f"vertices_camera must be float [v 3], is {vertices.dtype} {tuple(vertices.shape)}")
     if faces.ndim != 2 or faces.shape[1] != 3 or faces.is_floating_point():
         raise ValueError(f"faces must be integers [f 3], is {faces.dtype} {tuple(faces.shape)}")
-    if vertices.device != faces.device:
-        raise ValueError(f"vertices_camera is on {vertices.device}, faces on {faces.device}")
     if min(size) < 0 or max(size) > 16384:
         raise ValueError(f"size {tuple(size)} must be within 0 and 16384 pixels")
     if len(faces) and (int(faces.min()) < 0 or int(faces.max()) >= len(vertices)):

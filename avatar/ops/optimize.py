@@ -5,7 +5,7 @@ as in 3D Gaussian Splatting's accelerated trainers); their moments do not decay 
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -158,7 +158,7 @@ class SplatAdam(Optimizer):
     def __init__(
         self,
         groups: Iterable[dict[str, Any]],
-        betas: tuple[float, float] = (0.9, 0.99),
+        betas: Sequence[float] = (0.9, 0.99),
         outer: dict[Parameter, OuterGradient] | None = None,
     ):
         """Args: groups with `params`, `lr`, `eps` and `rows`; parameters whose gradient comes as an outer product.
@@ -167,7 +167,7 @@ class SplatAdam(Optimizer):
         """
         if not all(0 <= beta < 1 for beta in betas):
             raise ValueError(f"decays {betas} must lie within [0, 1)")
-        super().__init__(groups, {"lr": 1e-3, "eps": 1e-8, "rows": False, "betas": betas})
+        super().__init__(groups, {"lr": 1e-3, "eps": 1e-8, "rows": False, "betas": tuple(betas)})
         self.outer = dict(outer or {})
 
     @torch.no_grad()

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from avatar.speech.phones import SILENCE, Phone
 from avatar.speech.visemes import (
     ARTICULATORS,
+    AVERAGE,
     BITE,
     BREATH,
     CLOSE,
@@ -18,21 +19,18 @@ from avatar.speech.visemes import (
     PUCKER,
     REST,
     ROUND,
-    VISEMES,
+    Mouth,
     Viseme,
+    per_articulator,
 )
 
 ANTICIPATION = 0.065
 """Seconds in which a phone's influence falls to 1/e before it..."""
 CARRY_OVER = 0.050
 """... and after it."""
-SLOW = np.ones(len(ARTICULATORS))
-SLOW[[ROUND, PUCKER]] = 1.4
-"""Rounding spreads further than opening."""
 PLATEAU = 0.5
 """Part of a phone's length in which its influence is full."""
-SHARP = np.ones(len(ARTICULATORS))
-SHARP[[JAW, PART]] = 0.7
+SHARP = per_articulator({JAW: 0.7, PART: 0.7})
 """Factor on the reach of influence where the mean of several hearings is taken."""
 CONTRAST = 1.5
 """Exponent on openings, relative to `WIDE`, where the mean of several hearings is taken."""
@@ -54,7 +52,7 @@ def articulate(
     phones: Sequence[Phone],
     times: Float[np.ndarray, "t"],
     reach: Float[np.ndarray, "a"] | float = 1.0,
-    visemes: Mapping[str, Viseme] = VISEMES,
+    mouth: Mouth = AVERAGE,
 ) -> Float[np.ndarray, "t a"]:
     """Articulator curves in [0, 1] at `times` (seconds, ascending, evenly spaced), before any contact is enforced.
 
@@ -66,7 +64,7 @@ def articulate(
     """
     total = np.full((len(times), len(ARTICULATORS)), 1e-4)
     value = np.zeros_like(total)
-    for _, viseme, where, influence in influences(phones, times, reach, visemes):
+    for _, viseme, where, influence in influences(phones, times, reach, mouth):
         total[where] += influence
         value[where] += influence * np.asarray(viseme.target)
     return (value / total).astype(np.float32)
@@ -76,16 +74,16 @@ def influences(
     phones: Sequence[Phone],
     times: Float[np.ndarray, "t"],
     reach: Float[np.ndarray, "a"] | float = 1.0,
-    visemes: Mapping[str, Viseme] = VISEMES,
+    mouth: Mouth = AVERAGE,
 ) -> Iterator[tuple[str, Viseme, slice, Float[np.ndarray, "n a"]]]:
     """Symbol and viseme of every phone (of every half of a diphthong, of every part of a pause), where in `times` it
     counts, and its dominance there."""
-    for symbol, viseme, start, end in _segments(phones, visemes):
+    for symbol, viseme, start, end in _segments(phones, mouth.visemes):
         centre, half = (start + end) / 2, (end - start) / 2 * PLATEAU
         low, high = np.searchsorted(times, [start - REACH, end + REACH])
         offset = times[low:high] - centre
         distance = np.maximum(np.abs(offset) - half, 0.0)[:, None]
-        tau = reach * np.where(offset < 0, ANTICIPATION, CARRY_OVER)[:, None] * SLOW
+        tau = reach * np.where(offset < 0, ANTICIPATION, CARRY_OVER)[:, None] * mouth.reach
         yield symbol, viseme, slice(low, high), np.asarray(viseme.dominance) * np.exp(-distance / tau)
 
 
@@ -116,7 +114,7 @@ def _pause(start: float, end: float) -> Iterator[tuple[Viseme, float, float]]:
 
 
 def expected(
-    hearings: Sequence[Sequence[Phone]], times: Float[np.ndarray, "t"], visemes: Mapping[str, Viseme] = VISEMES
+    hearings: Sequence[Sequence[Phone]], times: Float[np.ndarray, "t"], mouth: Mouth = AVERAGE
 ) -> Float[np.ndarray, "t a"]:
     """The mean of `articulate` over several hearings.
 
@@ -124,8 +122,8 @@ def expected(
     hearing alone is known, as of a text, and neither blurred nor flat.
     """
     if len(hearings) == 1:
-        return articulate(hearings[0], times, visemes=visemes)
-    return drawn_apart(np.mean([articulate(phones, times, SHARP, visemes) for phones in hearings], axis=0))
+        return articulate(hearings[0], times, mouth=mouth)
+    return drawn_apart(np.mean([articulate(phones, times, SHARP, mouth) for phones in hearings], axis=0))
 
 
 def drawn_apart(mean: Float[np.ndarray, "t a"]) -> Float[np.ndarray, "t a"]:
@@ -166,15 +164,18 @@ def contact_gate(
 
 
 def close_contacts(
-    curves: Float[np.ndarray, "t a"], bite: Float[np.ndarray, "t"], shut: Float[np.ndarray, "t"]
+    curves: Float[np.ndarray, "t a"],
+    bite: Float[np.ndarray, "t"],
+    shut: Float[np.ndarray, "t"],
+    mouth: Mouth = AVERAGE,
 ) -> Float[np.ndarray, "t a"]:
     """The same curves with shut lips (p, b, m) and lower lip on teeth (f, v); applied last, nothing reopens them.
 
     Rounding survives a closure: the lips of "boo" are narrow before they part.
     """
     out = curves.copy()
-    out[:, [JAW, PART]] *= 1 - bite[:, None] * np.array([0.65, 0.75], np.float32)
-    out[:, ROUND] *= 1 - 0.7 * bite
+    for part, share in mouth.eased.items():
+        out[:, part] *= 1 - share * bite
     out[:, BITE] = np.maximum(out[:, BITE], 0.8 * bite)
     out[:, [JAW, PART, ROUND, BITE]] *= 1 - shut[:, None] * np.array([0.85, 1.0, 1.0, 1.0], np.float32)
     out[:, CLOSE] = out[:, JAW] * shut

@@ -55,7 +55,11 @@ def moved(lips: Lips, opening: Float[np.ndarray, "t"], width: Float[np.ndarray, 
     opening, width = opening * (1 - lips.shut), width * (1 - lips.shut)
     curves = lips.curves.copy()
     # Openings grow as those of a wide vowel do.
-    way, gap, wide = np.array([WIDE[JAW], WIDE[PART]]), lips.actions @ LIP_GAP_MM, lips.actions @ LIP_WIDTH_MM
+    way, gap, wide = (
+        np.array([WIDE[JAW], WIDE[PART]]),
+        lips.mouth.actions @ LIP_GAP_MM,
+        lips.mouth.actions @ LIP_WIDTH_MM,
+    )
     curves[:, [JAW, PART]] += opening[:, None] * way / (way @ gap[[JAW, PART]])
     curves[:, [JAW, PART]] = np.maximum(curves[:, [JAW, PART]], LEAST_OPENING * lips.curves[:, [JAW, PART]])
     # What draws the corners the other way gives in first.

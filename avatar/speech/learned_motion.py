@@ -1,13 +1,12 @@
 """Motion from a voice by a trained network and by the rules, half and half: how avatars speak what is heard.
 
-The network heard only synthesisers but knows what lips do between phones it is unsure of; the rules go by acoustic
-tables that heard people. They err in different places, so their mean is nearer to filmed lips than each.
+The network heard only synthesisers but knows phones in noise and between others; the acoustic tables heard people, and
+whole courses of phones. They err in different places, so the mean of what the lips do for both is nearer to filmed lips
+than each. What lips do for a phone is up to the rules in both.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
@@ -15,24 +14,22 @@ from scipy.ndimage import maximum_filter1d
 
 from avatar.core import AudioTrack, MotionSequence
 from avatar.errors import InputError
-from avatar.speech.articulation import drawn_apart
 from avatar.speech.base import AbstractSpeechMotion, frame_count
+from avatar.speech.blend import blended
 from avatar.speech.features import RATE, speech_samples
 from avatar.speech.habits import adapted
-from avatar.speech.lip_net import CURVES, FRAME_HZ, LipNet, load_net
+from avatar.speech.lip_net import CURVES, FRAME_HZ, GATES, LipNet, shipped_net
 from avatar.speech.lip_stream import LipStream
 from avatar.speech.performance import Lips, Prosody, perform
 from avatar.speech.phones import LEAD, Phone, listen
 from avatar.speech.rule_motion import lips_of, prosody, speech_activity
 from avatar.speech.style import SpeechStyle
-from avatar.speech.visemes import ARTICULATORS, AVERAGE
+from avatar.speech.visemes import AVERAGE
 
 SHARE = 0.5
 """Part of the network in what the lips do."""
-FLAT = 0.92
+FLAT = 0.96
 """Part of the rules' amplitude that is left to the mean of both (synthesised voices that no weight was fitted to)."""
-WEIGHTS = Path(__file__).with_name("lips.safetensors")
-"""The network that is shipped; `docs/lips.md` tells what it was made from."""
 BLOCK = 20 * RATE
 """Samples heard at once: memory does not grow with the length of the sound by more than what is kept of it."""
 
@@ -43,17 +40,11 @@ class Heard:
 
     hearings: Sequence[Sequence[Phone]]
     """Phones as of `avatar.speech.phones.listen`."""
-    curves: Float[np.ndarray, "n a"]
-    """The network's articulators, 50 frames a second."""
+    phones: Float[np.ndarray, "n p"]
+    """The network's chances of the phones of `acoustics.acoustic_tables`, 50 frames a second."""
     shut: Float[np.ndarray, "n"]
     bite: Float[np.ndarray, "n"]
     """Chances that the lips touch each other or the teeth."""
-
-
-@lru_cache(maxsize=1)
-def shipped_net() -> LipNet:
-    """The network that comes with the package."""
-    return load_net(WEIGHTS)
 
 
 def hear_lips(audio: AudioTrack, net: LipNet | None = None) -> Heard:
@@ -65,9 +56,8 @@ def hear_lips(audio: AudioTrack, net: LipNet | None = None) -> Heard:
     samples, stream = speech_samples(audio), LipStream(net or shipped_net())
     parts = [stream.push(samples[at : at + BLOCK]) for at in range(0, len(samples), BLOCK)]
     frames = np.concatenate([*parts, stream.finish()])
-    curves = np.zeros((len(frames), len(ARTICULATORS)), np.float32)
-    curves[:, :CURVES] = frames[:, :CURVES]
-    return Heard(hearings=listen(audio), curves=curves, shut=frames[:, CURVES], bite=frames[:, CURVES + 1])
+    shut, bite = frames[:, CURVES : CURVES + GATES].T
+    return Heard(hearings=listen(audio), phones=frames[:, CURVES + GATES :], shut=shut, bite=bite)
 
 
 class LearnedMotion(AbstractSpeechMotion):
@@ -103,7 +93,7 @@ def lips_at(times: Float[np.ndarray, "t"], heard: Heard, voice: Prosody) -> Lips
         return both(own[:, None], maximum_filter1d(told, wide)[:, None])[:, 0]
 
     return Lips(
-        curves=np.clip(both(rules.curves, drawn_apart(heard.curves)) / FLAT, 0.0, 1.0),
+        curves=np.clip(both(rules.curves, blended(heard.phones, FRAME_HZ)) / FLAT, 0.0, 1.0),
         shut=gate(rules.shut, heard.shut),
         bite=gate(rules.bite, heard.bite),
     )

@@ -4,6 +4,7 @@ Residual blocks of a convolution over time, one weight for each tap and channel,
 and Liu et al. 2022 in small). Everything is causal; `DELAY` frames of future are had by answering that much later.
 """
 
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -15,17 +16,19 @@ from torch import Tensor, nn
 from avatar.errors import InputError
 from avatar.speech.hearing import COLUMNS, PHONE
 
+WEIGHTS = Path(__file__).with_name("lips.safetensors")
+"""The network that is shipped; `docs/lips.md` tells what it was made from."""
 STACK = 2
 """Rows of features (100 Hz) in one frame (50 Hz)."""
 FRAME_HZ = 100 // STACK
 CURVES, GATES, PHONES = 5, 2, 42
-"""Outputs: jaw, part, round, pucker, spread; lips shut, lip on teeth; and, for training only, the phone."""
+"""Outputs: for training only, jaw, part, round, pucker, spread; lips shut, lip on teeth; the phone."""
 STYLES = 1
 """Inputs about the speaker: log of how far a sound's influence reaches against the average."""
 _TAPS = 5
 _DILATIONS = (1, 1, 2, 4, 8, 2, 4, 8)
 _FUTURE = (1, 1, 0, 0, 0, 0, 0, 0)
-_FAINT = 0.01
+FAINT = 0.01
 """Chance of a phone below which it makes no difference how small it is."""
 DELAY = sum(_FUTURE)
 """Frames by which an answer comes after its features."""
@@ -33,7 +36,7 @@ DELAY = sum(_FUTURE)
 State = list[Float[Tensor, "b p c"]]
 
 
-class _Block(nn.Module):
+class Block(nn.Module):
     """One residual block; `past` frames are remembered."""
 
     def __init__(self, channels: int, dilation: int, future: int):
@@ -68,13 +71,13 @@ class LipNet(nn.Module):
         self.register_buffer("scale", torch.ones(COLUMNS))
         self.register_buffer("prior", torch.full((PHONES,), 1.0 / PHONES))
         self.enter = nn.Linear(STACK * COLUMNS + STYLES, channels)
-        self.blocks = nn.ModuleList(_Block(channels, d, f) for d, f in zip(_DILATIONS, _FUTURE, strict=True))
+        self.blocks = nn.ModuleList(Block(channels, d, f) for d, f in zip(_DILATIONS, _FUTURE, strict=True))
         self.leave = nn.Linear(channels, CURVES + GATES + PHONES)
 
     def start(self, batch: int = 1) -> State:
         """The state before any sound."""
         device = self.enter.weight.device
-        return [torch.zeros(batch, block.past, self.channels, device=device) for block in self._blocks()]
+        return [torch.zeros(batch, block.past, self.channels, device=device) for block in self.residual()]
 
     def forward(
         self, features: Float[Tensor, "b t f"], style: Float[Tensor, "b s"], state: State
@@ -93,19 +96,20 @@ class LipNet(nn.Module):
         frames = normal.reshape(len(normal), -1, STACK * COLUMNS)
         x = self.enter(torch.cat([frames, style[:, None].expand(-1, frames.shape[1], -1)], dim=2))
         after = []
-        for block, before in zip(self._blocks(), state, strict=True):
+        for block, before in zip(self.residual(), state, strict=True):
             x, kept = block(x, before)
             after.append(kept)
         return self.leave(x), after
 
-    def _blocks(self) -> list[_Block]:
-        return [block for block in self.blocks if isinstance(block, _Block)]
+    def residual(self) -> list[Block]:
+        """Its blocks in order."""
+        return [block for block in self.blocks if isinstance(block, Block)]
 
 
 def heard(features: Float[Tensor, "... f"]) -> Float[Tensor, "... f"]:
     """Features with logarithms in place of the chances of phones: the second guess counts, too."""
     out = features.clone()
-    out[..., PHONE] = (features[..., PHONE] + _FAINT).log()
+    out[..., PHONE] = (features[..., PHONE] + FAINT).log()
     return out
 
 
@@ -121,3 +125,9 @@ def load_net(path: Path) -> LipNet:
     except (OSError, SafetensorError, RuntimeError):
         raise InputError(f"{path}: no weights of the lips; make them with: python -m avatar.recipes.speech") from None
     return net.eval()
+
+
+@lru_cache(maxsize=1)
+def shipped_net() -> LipNet:
+    """The network that comes with the package."""
+    return load_net(WEIGHTS)

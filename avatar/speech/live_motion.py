@@ -1,7 +1,7 @@
-"""Motion from a voice while it speaks: the rules of `rule_motion` on chances of phones, with `DELAY` seconds of future.
+"""Motion from a voice while it speaks: the rules on chances of phones (`blend`), with `DELAY` seconds of future.
 
-Where `articulate` blends the targets of decoded phones, each counted once, this blends those of every phone at every
-moment, each as far as it was heard: nothing has to be decided, so nothing has to be waited for.
+Nothing has to be decided, so nothing has to be waited for. Acoustic tables and the network hear the phones, half and
+half; of the last 50 ms only the tables have told yet.
 """
 
 import numpy as np
@@ -9,20 +9,25 @@ from jaxtyping import Float
 
 from avatar.core import MotionSequence
 from avatar.speech.acoustics import acoustic_tables
-from avatar.speech.articulation import AGREEMENT, ANTICIPATION, CARRY_OVER, RAMP, SHARP, SLOW, drawn_apart
+from avatar.speech.articulation import AGREEMENT, RAMP, drawn_apart
+from avatar.speech.blend import nearness, weighted_targets
 from avatar.speech.features import HOP, RATE
 from avatar.speech.habits import GROUP, moved
 from avatar.speech.hearing import ACTIVITY, LOOK_AHEAD, PHONE, FeatureStream
+from avatar.speech.lip_net import CURVES, GATES, STACK, shipped_net
+from avatar.speech.lip_stream import FrameStream
 from avatar.speech.performance import Lips, Prosody, perform
-from avatar.speech.phones import LEAD
+from avatar.speech.phones import LEAD, SILENCE
 from avatar.speech.style import SpeechStyle
 from avatar.speech.vad import CHUNK, SURE, VoiceDetector
-from avatar.speech.visemes import ALIKE, ARTICULATORS, BREATH, CLOSURES, CONTACTS, DIPHTHONGS, JAW, PUCKER, VISEMES
+from avatar.speech.visemes import ALIKE, CLOSURES, CONTACTS, DIPHTHONGS, JAW, PUCKER, VISEMES
 
 AHEAD, BEHIND = 5, 20
 """Rows (10 ms) of the future and of the past that shape a moment."""
 DELAY = LOOK_AHEAD + AHEAD / 100
 """Seconds of sound after a moment that its lips depend on (153 ms)."""
+SHARE = 0.5
+"""Part of the network in which phones are heard, and in the contacts."""
 VOICE = 0.5
 """Activity from which the mouth is wholly free to move."""
 _RECENT = 22
@@ -40,14 +45,16 @@ class LiveMotion:
         """
         self.style = style
         self._fps, self._seed, self._told = fps, seed, 0
-        self._features, self._voices = FeatureStream(), _Voices()
-        self._targets, self._strengths = _weighted_targets()
+        self._features, self._frames, self._voices = FeatureStream(), FrameStream(shipped_net()), _Voices()
+        self._targets, self._strengths = weighted_targets()
         self._groups = _weighted_groups()
         names = acoustic_tables().phones
         self._shuts = np.array([name in CLOSURES for name in names])
         self._bites = np.array([name in CONTACTS for name in names])
         self._rows = np.zeros((BEHIND, self._features.push(np.zeros(0, np.float32)).shape[1]), np.float32)
-        self._rows[:, PHONE] = [name == "SIL" for name in names]
+        self._rows[:, PHONE] = still = [name == SILENCE for name in names]
+        self._told_of = np.tile(np.array([0.0] * GATES + still, np.float32), (BEHIND, 1))
+        """What the network says of those rows: the two contacts, chances of phones."""
         self._dropped = -BEHIND
         """Rows before those that are kept."""
 
@@ -55,6 +62,8 @@ class LiveMotion:
         """Frames that can be told now; `samples` are the next ones."""
         self._voices.push(samples)
         rows = self._features.push(samples)
+        said = self._frames.push(rows)[:, CURVES:]
+        self._told_of = np.concatenate([self._told_of, np.repeat(said, STACK, axis=0)])
         first = self._dropped + len(self._rows)
         rows[:, ACTIVITY] *= [self._voices.near(first + i) for i in range(len(rows))]
         self._rows = np.concatenate([self._rows, rows])
@@ -69,7 +78,7 @@ class LiveMotion:
         motion = perform(lips, heard, self.style, self._fps, self._seed, first=self._told)
         self._told += count
         gone = max(round(self._told / self._fps * 100) - BEHIND - self._dropped - 1, 0)
-        self._rows, self._dropped = self._rows[gone:], self._dropped + gone
+        self._rows, self._told_of, self._dropped = self._rows[gone:], self._told_of[gone:], self._dropped + gone
         return motion
 
     @property
@@ -79,9 +88,13 @@ class LiveMotion:
 
     def _moment(self, frame: int) -> tuple[np.ndarray, np.ndarray, float, float, float]:
         """Articulators, what habits open and widen (mm), the two contacts, and how free the mouth is to move."""
-        centre = round(frame / self._fps * 100) - self._dropped
-        rows = self._rows[centre - BEHIND : centre + AHEAD + 1]
+        moment = round(frame / self._fps * 100)
+        centre = moment - self._dropped
+        rows, told = (kept[centre - BEHIND : centre + AHEAD + 1] for kept in (self._rows, self._told_of))
         chances = rows[:, PHONE].astype(np.float64)
+        # Of what comes the network has said nothing yet.
+        known = BEHIND + STACK - moment % STACK
+        chances[:known] += SHARE * (told[:known, GATES:] - chances[:known])
         blend, weight = chances @ self._targets, chances @ self._strengths
         curves = (_NEAR.T * blend.T).sum(1) / ((_NEAR.T * weight.T).sum(1) + 1e-4)
         curves = drawn_apart(curves[None])[0]
@@ -92,8 +105,8 @@ class LiveMotion:
             own = (_NEAR[:, kinds] * offsets).sum(0) / ((_NEAR[:, kinds] * weight[:, kinds]).sum(0) + 1e-4)
         low, high = AGREEMENT
         shut, bite = (
-            (np.clip((chances[:, which].sum(1) - low) / (high - low), 0, 1) * _TOUCH).max()
-            for which in (self._shuts, self._bites)
+            (1 - SHARE) * (np.clip((chances[:, which].sum(1) - low) / (high - low), 0, 1) * _TOUCH).max() + SHARE * said
+            for which, said in zip((self._shuts, self._bites), told[BEHIND, :GATES], strict=True)
         )
         gate = min(float(rows[BEHIND:, ACTIVITY].mean()) / VOICE, 1.0)
         return curves.astype(np.float32), own, float(shut), float(bite), gate
@@ -120,18 +133,6 @@ class _Voices:
         return bool(self._heard[: max(known - self._gone, 0)].any())
 
 
-def _weighted_targets() -> tuple[Float[np.ndarray, "p a"], Float[np.ndarray, "p a"]]:
-    """Of each phone of the tables: targets times dominance, and dominance. What is no speech breathes."""
-    parts = [
-        [VISEMES[v] for v in DIPHTHONGS.get(n, (n,))] if n in DIPHTHONGS or (n in VISEMES and n != "SIL") else [BREATH]
-        for n in acoustic_tables().phones
-    ]
-    strengths = np.array([np.mean([v.dominance for v in visemes], axis=0) for visemes in parts])
-    targets = [np.mean([np.multiply(v.target, v.dominance) for v in visemes], axis=0) for visemes in parts]
-    assert strengths.shape[1] == len(ARTICULATORS)
-    return np.array(targets), strengths
-
-
 def _weighted_groups() -> Float[np.ndarray, "2 p k"]:
     """Of each phone of the tables: its dominance over opening and shape, in the columns of `ALIKE` it belongs to."""
     names = acoustic_tables().phones
@@ -145,6 +146,5 @@ def _weighted_groups() -> Float[np.ndarray, "2 p k"]:
 
 _AWAY = np.arange(-BEHIND, AHEAD + 1) / 100 - LEAD
 """Seconds from a moment of the lips to the rows about it."""
-_NEAR = np.exp(-np.abs(_AWAY)[:, None] / (np.where(_AWAY > 0, ANTICIPATION, CARRY_OVER)[:, None] * SHARP * SLOW))
-"""How much a row counts for each articulator; what comes is anticipated, what was is carried over."""
+_NEAR = nearness(_AWAY)
 _TOUCH = 0.5 + 0.5 * np.cos(np.pi * np.minimum(np.abs(_AWAY) / RAMP, 1.0))

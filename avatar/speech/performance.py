@@ -1,6 +1,6 @@
 """From lips to a whole head: a person's way, contacts, silence, emotion, and life. Shared by all models."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,8 +13,8 @@ from avatar.speech.life import Life, LifeStream
 from avatar.speech.style import SpeechStyle
 from avatar.speech.turns import Prosody
 from avatar.speech.visemes import (
-    ARKIT_FROM_ARTICULATORS,
     ARKIT_INDEX,
+    AVERAGE,
     BITE,
     JAW,
     LIP_GAP_MM,
@@ -23,6 +23,7 @@ from avatar.speech.visemes import (
     PUCKER,
     ROUND,
     SPREAD,
+    Mouth,
 )
 
 _BLINKS = [ARKIT_INDEX["eyeBlinkLeft"], ARKIT_INDEX["eyeBlinkRight"]]
@@ -46,8 +47,7 @@ class Lips:
     """1 where the lips touch (p, b, m)."""
     bite: Float[np.ndarray, "t"]
     """1 where the lower lip touches the teeth (f, v)."""
-    actions: Float[np.ndarray, "a 52"] = field(default_factory=lambda: ARKIT_FROM_ARTICULATORS)
-    """What articulators are in ARKit's words."""
+    mouth: Mouth = AVERAGE
 
 
 def perform(lips: Lips, heard: Prosody, style: SpeechStyle, fps: float, seed: int, *, first: int = 0) -> MotionSequence:
@@ -97,7 +97,9 @@ def articulators(lips: Lips, heard: Prosody, style: SpeechStyle) -> Float[np.nda
     curves = lips.curves.copy()
     curves[:, [JAW, PART]] *= style.opening_gain
     curves[:, [ROUND, PUCKER, SPREAD]] *= style.width_gain
-    curves = close_contacts(np.clip(curves, 0.0, 1.0), lips.bite, lips.shut)
+    curves = close_contacts(np.clip(curves, 0.0, 1.0), lips.bite, lips.shut, lips.mouth)
+    # The upper lip is lifted off the teeth by as much as the mouth opens.
+    curves[:, BITE] *= min(style.opening_gain, 1.0)
     return curves * heard.gate[:, None].astype(np.float32)
 
 
@@ -106,9 +108,9 @@ def _expression(lips: Lips, heard: Prosody, style: SpeechStyle) -> Float[np.ndar
     rest = np.asarray(style.rest, np.float32)
     contact = np.zeros_like(curves)
     contact[:, [PRESS, BITE]] = curves[:, [PRESS, BITE]]
-    moved = (curves - contact) @ lips.actions
+    moved = (curves - contact) @ lips.mouth.actions
     # The resting lips touch already; a contact presses them as far as it asks, not on top of that.
-    out = np.maximum(rest, contact @ lips.actions) + moved
+    out = np.maximum(rest, contact @ lips.mouth.actions) + moved
     free = _smooth(moved @ LIP_GAP_MM, _PARTED) * (1.0 - np.maximum(lips.shut, lips.bite))[:, None] ** 2
     out += free * np.asarray(style.apart, np.float32)
     out = np.clip(out, 0.0, np.asarray(style.ceiling))

@@ -69,8 +69,8 @@ def speech_activity(samples: Float[np.ndarray, "s"], hearings: Sequence[Sequence
 
 def lips_of(hearings: Sequence[Sequence[Phone]], times: Float[np.ndarray, "t"], heard: Prosody, mouth: Mouth) -> Lips:
     """The mean of the hearings: dominance blend, effort, and the contacts that they agree on."""
-    curves = expected(hearings, times, mouth.visemes)
+    curves = expected(hearings, times, mouth)
     curves[:, [JAW, PART]] *= np.clip(1.0 + 0.08 * heard.emphasis, *EFFORT_RANGE)[:, None]
     bite = agreed([contact_gate(phones, CONTACTS, times) for phones in hearings])
     shut = agreed([contact_gate(phones, CLOSURES, times) for phones in hearings])
-    return Lips(curves=curves, shut=shut, bite=bite, actions=mouth.actions)
+    return Lips(curves=curves, shut=shut, bite=bite, mouth=mouth)

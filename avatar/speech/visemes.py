@@ -5,7 +5,9 @@ with the strengths of co-articulation ordered as in Cohen and Massaro (1993): la
 hushing sounds impose themselves, velars, alveolars and /h/ give way to their neighbours. A narrow slit between the
 lips is what makes /w/, /u/ and /r/ (Browman and Goldstein 1989), so they pucker; a funnel would part the lips. In the
 scanner (Birkholz 2013) o (as in AO) parts the lips half as far as a, i and I nearly as far; running speech is laxer, so
-i goes part of that way. Of all consonants s, z, t and d hold the jaw highest and most firmly (Keating et al. 1994).
+i goes part of that way, its lips no flatter than those of e. There sh comes forward by a third of what u does, and f
+and v leave 1 to 4 mm between the lips, for teeth to show, under the highest jaw of all, with lips drawn back. Of all
+consonants s, z, t and d hold the jaw highest and most firmly (Keating et al. 1994).
 """
 
 from collections.abc import Mapping
@@ -76,8 +78,8 @@ _ARKIT_OF_ARTICULATOR: dict[int, dict[str, float]] = {
     PUCKER: {"mouthPucker": 1.0},
     SPREAD: {"mouthSmile": 0.35, "mouthStretch": 0.55, "mouthDimple": 0.2},
     # A sphincter shuts the lips (orbicularis oris, Gay et al. 1974): mouthPress would draw the corners out.
-    PRESS: {"mouthPucker": 0.15, "mouthRollLower": 0.5, "mouthRollUpper": 0.4},
-    BITE: {"mouthRollLower": 0.8, "mouthUpperUp": 0.3},
+    PRESS: {"mouthPucker": 0.17, "mouthRollLower": 0.25, "mouthRollUpper": 0.2, "mouthClose": 0.03},
+    BITE: {"mouthRollLower": 0.35, "mouthUpperUp": 0.4},
     CLOSE: {"mouthClose": 1.0},
 }
 
@@ -135,7 +137,8 @@ _VOWELS = {
     "EH": viseme((0.27, 0.35, 0.00, 0.00, 0.35), (0.9, 0.8)),
     "ER": viseme((0.11, 0.12, 0.06, 0.30, 0.00), (0.8, 0.9)),
     "IH": viseme((0.19, 0.30, 0.00, 0.00, 0.35), (0.8, 0.7)),
-    "IY": viseme((0.15, 0.38, 0.00, 0.00, 0.55), (0.9, 1.0)),
+    "IY": viseme((0.15, 0.38, 0.00, 0.00, 0.38), (0.9, 1.0)),
+    "O": viseme((0.08, 0.05, 0.12, 0.62, 0.00), (1.0, 1.0)),  # how OW begins
     "UH": viseme((0.10, 0.05, 0.06, 0.50, 0.00), (0.8, 0.9)),
     "UW": viseme((0.04, 0.00, 0.02, 0.90, 0.00), (1.1, 1.2)),
 }
@@ -153,10 +156,10 @@ _CONSONANTS = {
     "L": viseme((0.10, 0.22, 0.00, 0.00, 0.10), (0.6, 0.3)),
     "S": viseme((0.04, 0.26, 0.00, 0.00, 0.28), (1.0, 0.5)),
     "Z": viseme((0.04, 0.26, 0.00, 0.00, 0.28), (1.0, 0.5)),
-    "SH": viseme((0.05, 0.20, 0.24, 0.40, 0.00), (0.9, 1.1)),
-    "ZH": viseme((0.05, 0.20, 0.24, 0.40, 0.00), (0.9, 1.1)),
-    "CH": viseme((0.05, 0.20, 0.22, 0.35, 0.00), (0.9, 1.1)),
-    "JH": viseme((0.05, 0.20, 0.22, 0.35, 0.00), (0.9, 1.1)),
+    "SH": viseme((0.05, 0.20, 0.16, 0.27, 0.00), (0.9, 1.1)),
+    "ZH": viseme((0.05, 0.20, 0.16, 0.27, 0.00), (0.9, 1.1)),
+    "CH": viseme((0.05, 0.20, 0.14, 0.22, 0.00), (0.9, 1.1)),
+    "JH": viseme((0.05, 0.20, 0.14, 0.22, 0.00), (0.9, 1.1)),
     "R": viseme((0.06, 0.05, 0.04, 0.50, 0.00), (0.7, 0.8)),
     "W": viseme((0.02, 0.00, 0.00, 0.95, 0.00), (1.3, 1.3)),
     "Y": viseme((0.12, 0.30, 0.00, 0.00, 0.40), (0.6, 0.6)),
@@ -173,14 +176,30 @@ VISEMES: dict[str, Viseme] = {**_VOWELS, **_CONSONANTS, "SIL": REST}
 
 @dataclass(frozen=True, kw_only=True)
 class Mouth:
-    """What lips do for each phone, and what their articulators are in ARKit's words."""
+    """What lips do for each phone, how it spreads, and what their articulators are in ARKit's words."""
 
     visemes: Mapping[str, Viseme]
     actions: Float[np.ndarray, "a 52"]
+    reach: Float[np.ndarray, "a"]
+    """How much further than that of the opening the influence of a phone on each articulator goes."""
+    eased: Mapping[int, float]
+    """Part of each articulator that gives in while the lower lip is on the teeth (f, v)."""
 
 
-AVERAGE = Mouth(visemes=VISEMES, actions=ARKIT_FROM_ARTICULATORS)
-DIPHTHONGS = {"AW": ("AA", "UH"), "AY": ("AA", "IH"), "EY": ("EH", "IY"), "OW": ("AO", "UW"), "OY": ("AO", "IH")}
+def per_articulator(values: Mapping[int, float]) -> Float[np.ndarray, "a"]:
+    """Those that are named; 1 elsewhere."""
+    return np.array([values.get(a, 1.0) for a in range(len(ARTICULATORS))])
+
+
+AVERAGE = Mouth(
+    visemes=VISEMES,
+    actions=ARKIT_FROM_ARTICULATORS,
+    # Rounding and spreading are one movement of the corners, and they spread further than opening.
+    reach=per_articulator({ROUND: 1.4, PUCKER: 1.4, SPREAD: 1.4}),
+    # In the scanner f and v have the highest jaw of all and draw back even the lips of an u.
+    eased={JAW: 0.85, PART: 0.9, ROUND: 0.5, PUCKER: 0.5},
+)
+DIPHTHONGS = {"AW": ("AA", "UH"), "AY": ("AA", "IH"), "EY": ("EH", "IY"), "OW": ("O", "UW"), "OY": ("AO", "IH")}
 """Vowels that glide from one to the other, about half of the time each."""
 
 CLOSURES = {"P": (0.00, 0.65), "B": (0.00, 0.80), "M": (0.05, 0.95)}
@@ -190,7 +209,7 @@ CONTACTS = {"F": (0.10, 0.90), "V": (0.10, 0.90)}
 
 ALIKE = (
     ("P", "B", "M"), ("F", "V"), ("W",), ("R", "ER"), ("SH", "ZH", "CH", "JH"), ("S", "Z"), ("T", "D"), ("N",), ("L",),
-    ("TH", "DH"), ("K", "G", "NG"), ("HH",), ("Y",), ("IY", "IH"), ("EH",), ("AE",), ("AA",), ("AH",), ("AO",),
+    ("TH", "DH"), ("K", "G", "NG"), ("HH",), ("Y",), ("IY", "IH"), ("EH",), ("AE",), ("AA",), ("AH",), ("AO", "O"),
     ("UW", "UH"),
 )  # fmt: skip
 """Phones that the lips make alike, for what is particular to a person."""

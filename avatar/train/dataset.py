@@ -1,10 +1,10 @@
 """Training samples from a workspace: read when needed, prepared ahead by one thread, memory bounded."""
 
 from collections import OrderedDict, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -21,6 +21,7 @@ from avatar.train.config import TrainConfig
 from avatar.train.losses import region_weights
 
 _AHEAD = 4
+_CPU = torch.device("cpu")
 _TELLING = (
     "jawOpen", "mouthFunnel", "mouthPucker", "mouthSmileLeft", "mouthClose", "eyeBlinkLeft", "eyeBlinkRight",
     "browInnerUp",
@@ -39,6 +40,11 @@ class Sample:
     alpha: Float[Tensor, "h w"]
     weight: Float[Tensor, "h w"]
     background: Float[Tensor, "h w 3"]
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> "Sample":
+        """The same with every tensor but the camera's changed, for example taken to a device."""
+        pictures = {name: change(getattr(self, name)) for name in ("rgb", "alpha", "weight", "background")}
+        return replace(self, motion=self.motion.each(change), **pictures)
 
 
 class SampleSource(Protocol):
@@ -222,18 +228,26 @@ def _chances(motion: MotionSequence, rare: float) -> np.ndarray:
 
 
 @contextmanager
-def prefetched(dataset: SampleSource, steps: range) -> Iterator[Iterator[tuple[int, Sample]]]:
-    """The samples of coming steps in order, each prepared by one thread while earlier steps run."""
+def prefetched(
+    dataset: SampleSource, steps: range, device: torch.device = _CPU
+) -> Iterator[Iterator[tuple[int, Sample]]]:
+    """The samples of coming steps in order and on a device, each prepared by one thread while earlier steps run."""
+
+    def prepared(step: int) -> Sample:
+        sample = dataset.sample(step)
+        # Memory that the GPU reads by itself: the step that runs now does not wait for the copy.
+        return sample.each(Tensor.pin_memory) if device.type == "cuda" else sample
+
     with ThreadPoolExecutor(1, "avatar-samples") as pool:
-        ready = deque((step, pool.submit(dataset.sample, step)) for step in steps[:_AHEAD])
+        ready = deque((step, pool.submit(prepared, step)) for step in steps[:_AHEAD])
 
         def items() -> Iterator[tuple[int, Sample]]:
             while ready:
                 step, future = ready.popleft()
-                coming = step + _AHEAD
+                coming = step + _AHEAD * steps.step
                 if coming in steps:
-                    ready.append((coming, pool.submit(dataset.sample, coming)))
-                yield step, future.result()
+                    ready.append((coming, pool.submit(prepared, coming)))
+                yield step, future.result().each(lambda tensor: tensor.to(device, non_blocking=True))
 
         try:
             yield items()

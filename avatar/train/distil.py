@@ -20,6 +20,7 @@ from avatar.media import Workspace
 from avatar.media.files import sha256
 from avatar.models.avatar_model import FILES, AvatarModel
 from avatar.models.backdrop import over
+from avatar.ops import parallel
 from avatar.ops.rotation import axis_angle_to_matrix
 from avatar.train.checkpoint import training_key
 from avatar.train.config import TrainConfig
@@ -82,7 +83,7 @@ def turned(camera: Camera, motion: MotionFrame, angle: float) -> Camera:
     return replace(camera, T_world_camera=pose)
 
 
-def distil(workspace: Path, out: Path, config: TrainConfig, sink: Sink = silent) -> Loss:
+def distil(workspace: Path, out: Path, config: TrainConfig, sink: Sink = silent, *, device: str = "auto") -> Loss:
     """Learn an avatar of the kind that `config` makes from the workspace's own avatar, and write it to `out`.
 
     It resumes where an earlier call with the same inputs was stopped.
@@ -90,7 +91,7 @@ def distil(workspace: Path, out: Path, config: TrainConfig, sink: Sink = silent)
     Raises:
         InputError: if there is no avatar, it is of that kind already, or `out` is the avatar itself.
     """
-    opened = Workspace.open(workspace)
+    opened, team = Workspace.open(workspace), parallel.join(device)
     teacher = AvatarModel.load(opened.path("avatar"))
     if out.resolve() == opened.path("avatar").resolve():
         raise InputError(f"{out}: is the avatar that is learned from; name another folder")
@@ -100,23 +101,26 @@ def distil(workspace: Path, out: Path, config: TrainConfig, sink: Sink = silent)
     key = hashlib.sha256(key.encode()).hexdigest()
     threads = torch.get_num_threads()
     try:
-        session = Session.begin(PersonalRig.load(opened.path("rig.safetensors")), data, config, key)
+        session = Session.begin(PersonalRig.load(opened.path("rig.safetensors")), data, config, key, team)
         kind = str(session.backbone.facts()["kind"])
         if teacher.meta.kind == kind:
             raise InputError(f"{workspace}: its avatar is of kind {kind!r} already; build it with a field recipe first")
         saved = opened.path("train") / "distil.safetensors"
         session.resume(saved)
-        log = TrainingLog(saved.with_name("distil.json"), sink)
+        log = TrainingLog(saved.with_name("distil.json"), sink if team.leads else silent)
         log.resume(session.step)
-        run(session, Lessons(data, teacher), saved, film=data, sink=log)
-        log.save()
+        run(session, Lessons(data, teacher.to(team.device)), saved, film=data, sink=log)
     finally:
         torch.set_num_threads(threads)
     facts = {"recipe": config.name, "key": key, "steps": session.step, "taught_by": teacher.meta.trained}
-    as_avatar(session.backbone, data, trained=facts, speech=teacher.meta.speech).save(out)
-    saved.unlink(missing_ok=True)
-    lost = _judged(AvatarModel.load(out), teacher, data, opened)
-    sink(Done(stage=STAGE, seconds=session.seconds, outputs=(out,), facts=asdict(lost)))
+    if team.leads:
+        as_avatar(session.backbone.cpu(), data, trained=facts, speech=teacher.meta.speech).save(out)
+        saved.unlink(missing_ok=True)
+        lost = _judged(AvatarModel.load(out), teacher.to(torch.device("cpu")), data, opened)
+    else:
+        lost = Loss(kept_psnr=0, teacher_psnr=0, pupil_psnr=0, teacher_fps=0, pupil_fps=0)
+    lost = Loss(**{name: team.told(value) for name, value in asdict(lost).items()})
+    log(Done(stage=STAGE, seconds=session.seconds, outputs=(out,), facts=asdict(lost)))
     return lost
 
 

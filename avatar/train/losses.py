@@ -1,6 +1,5 @@
 """How far a drawn picture is from the true one: L1 and SSIM with weights per pixel, and coverage."""
 
-import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -30,14 +29,11 @@ def region_weights(config: LossConfig) -> Float[Tensor, "11"]:
 
 def picture_loss(
     image: Float[Tensor, "h w 3"], alpha: Float[Tensor, "h w"], sample: "Sample", config: LossConfig
-) -> tuple[Float[Tensor, ""], dict[str, float]]:
+) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
     """The loss of a composited picture and its coverage against a sample, and its parts by name."""
     l1, similarity = l1_ssim(image, sample.rgb, sample.weight)
     cover = l1_loss(alpha, sample.alpha)
     loss = config.l1 * l1 + config.ssim * (1 - similarity) + config.alpha * cover
-    mse = float(mse_loss(image.detach(), sample.rgb))
-    return loss, {
-        "loss": float(loss.detach()),
-        "l1": float(l1.detach()),
-        "psnr": -10 * math.log10(mse + 1e-12),
-    }
+    mse = mse_loss(image.detach(), sample.rgb)
+    # Not as floats: a GPU would have to be waited for.
+    return loss, {"loss": loss.detach(), "l1": l1.detach(), "psnr": -10 * torch.log10(mse + 1e-12)}

@@ -8,9 +8,9 @@ _FIRST, _EVERY, _TRIAL, _BLOCK = 20, 400, 24, 3
 class ThreadTuner:
     """Tries one thread against `most` for a few steps now and then, and keeps the faster."""
 
-    def __init__(self, most: int):
-        """Args: `most` threads; 1 means that there is nothing to try."""
-        self.most, self.best = max(most, 1), max(most, 1)
+    def __init__(self, most: int, *, tries: bool = True):
+        """Args: `most` threads; 1 means that there is nothing to try, as does `tries` False."""
+        self.most, self.best, self.tries = max(most, 1), max(most, 1), tries
         self._count = 0
         self._times: dict[int, list[float]] = {}
 
@@ -31,7 +31,7 @@ class ThreadTuner:
     def _trial(self) -> int | None:
         """Position inside of a trial, or None."""
         at = (self._count - _FIRST) % _EVERY
-        return at if self.most > 1 and self._count >= _FIRST and at < _TRIAL else None
+        return at if self.tries and self.most > 1 and self._count >= _FIRST and at < _TRIAL else None
 
     def _now(self) -> int:
         at = self._trial()

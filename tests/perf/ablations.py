@@ -11,10 +11,12 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 
@@ -22,6 +24,7 @@ from avatar.core import FaceTrack
 from avatar.evaluate import evaluate
 from avatar.face.track_io import load_track, save_track
 from avatar.models.gaussian_head import GaussianConfig
+from avatar.models.gaussian_upkeep import GaussianUpkeep
 from avatar.recipes import recipe
 from avatar.train.config import TrainConfig
 from avatar.train.loop import train
@@ -67,9 +70,29 @@ VARIANTS: dict[str, Callable[[TrainConfig], TrainConfig]] = {
     "no coarse start": _sampling(coarse=0.0),
     "no windows": _sampling(crop_share=0.0),
     "no clothes that slide": _as_it_is,
+    "colour and opacity the same in every motion": _as_it_is,
+    "place, turn and size the same in every motion": _as_it_is,
 }
 TRACKS: dict[str, Callable[[FaceTrack], FaceTrack]] = {"no clothes that slide": _rigid}
 """What is taken out of the track instead of the recipe."""
+STILL = {
+    "colour and opacity the same in every motion": slice(9, 13),
+    "place, turn and size the same in every motion": slice(0, 9),
+}
+"""Numbers of the basis that stay 0."""
+
+
+@contextmanager
+def _still(name: str) -> Iterator[None]:
+    after_step = GaussianUpkeep.after_step
+
+    def without(self: GaussianUpkeep, *given: Any) -> dict[str, float]:
+        told = after_step(self, *given)
+        self.head.basis.data[:, STILL[name]] = 0
+        return told
+
+    with patch.object(GaussianUpkeep, "after_step", without) if name in STILL else nullcontext():
+        yield
 
 
 def measure(workspace: Path, name: str, base: TrainConfig) -> dict[str, Any]:
@@ -80,7 +103,8 @@ def measure(workspace: Path, name: str, base: TrainConfig) -> dict[str, Any]:
         shutil.copytree(workspace, copy, copy_function=os.link, ignore=left)
         if name in TRACKS:
             save_track(TRACKS[name](load_track(copy / "track.safetensors")), copy / "track.safetensors")
-        train(copy, VARIANTS[name](base))
+        with _still(name):
+            train(copy, VARIANTS[name](base))
         rows = evaluate(copy)["rows"]
         return {row: {key: (rows.get(row) or {}).get(key) for key in COLUMNS} for row in ("reenacted", "spoken")}
 

@@ -31,6 +31,7 @@ from avatar.speech.performance import Lips, perform
 from avatar.speech.rule_motion import prosody
 from avatar.speech.style import Direction, SpeechStyle, directed
 from avatar.speech.turns import LISTENING, SPEAKING, Prosody
+from avatar.speech.vad import speaking
 from avatar.speech.visemes import ARKIT_INDEX, ARTICULATORS, JAW, LIP_GAP_MM
 
 FPS = 25.0

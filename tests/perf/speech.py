@@ -28,8 +28,8 @@ from avatar.core import AudioTrack
 from avatar.media import read_audio, write_json
 from avatar.speech.base import AbstractSpeechMotion
 from avatar.speech.features import RATE, loudness, speech_samples, voice_activity
-from avatar.speech.learned_motion import WEIGHTS, LearnedMotion, hear_lips
-from avatar.speech.lip_net import LipNet, load_net
+from avatar.speech.learned_motion import LearnedMotion, hear_lips
+from avatar.speech.lip_net import WEIGHTS, LipNet, load_net
 from avatar.speech.lip_stream import LATENCY, LipStream
 from avatar.speech.live_motion import DELAY, LiveMotion
 from avatar.speech.offset import estimate

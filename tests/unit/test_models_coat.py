@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.nn.functional import max_pool2d
 
 from avatar.core import Camera, MotionFrame, Region
 from avatar.face.rig import AnnyRig, PersonalRig
@@ -105,3 +106,19 @@ def test_splats_of_hair_start_on_its_surface(rig, views, thick):
     torch.testing.assert_close(splats.offset[bound].norm(dim=1), wanted[bound], atol=0.004, rtol=0)
     assert splats.offset[bound, 2].quantile(0.8) > 0.6 * HAIR
     assert (splats.reach[bound] >= splats.offset[bound].norm(dim=1)).all()
+
+
+def test_what_bleeds_in_from_behind_colours_nobody(rig: PersonalRig, views: list[View]):
+    blue, grey = torch.tensor([0.0, 0.2, 1.0]), torch.full((SIZE, SIZE, 3), 0.5)
+    stained = []
+    for view in views:
+        person, dressed = view.alpha > 0, view.labels == Region.TORSO
+        near = [
+            max_pool2d((~part).float()[None, None], 3, 1, 1)[0, 0] > 0 for part in (person & dressed, person & ~dressed)
+        ]
+        fringe = (near[0] & near[1])[..., None]  # a pixel along every edge between person, clothes and background
+        stained.append(replace(view, rgb=torch.where(fringe, blue, grey)))
+    splats = seed(rig, stained, 4000)
+    bare = torch.isin(rig.regions[splats.triangle].long(), torch.tensor([int(Region.SKIN), int(Region.NECK)]))
+    colour = splats.raw_colour[bare & (splats.bary < 0.999).all(1)].sigmoid()
+    assert ((colour[:, 2] - colour[:, 0]) > 0.1).float().mean() < 0.02

@@ -9,6 +9,7 @@ import torch
 from avatar.config import from_dict, to_dict
 from avatar.core import AudioTrack, MotionSequence
 from avatar.errors import InputError
+from avatar.speech.acoustics import acoustic_tables
 from avatar.speech.adapt import fit_style
 from avatar.speech.learned_motion import Heard, LearnedMotion
 from avatar.speech.phones import Phone
@@ -191,7 +192,9 @@ def test_no_habit_opens_closed_lips_or_shuts_open_ones(learned):
     sound[:rate] = sound[round(1.7 * rate) :] = 0.0
     audio = AudioTrack(samples=(0.1 * sound).astype(np.float32), rate=rate)
     lips = lips_of([phones], times, prosody(audio.samples, times, np.ones(300, bool)), AVERAGE)
-    heard = Heard(hearings=[phones], curves=lips.curves, shut=lips.shut, bite=lips.bite)
+    names = acoustic_tables().phones
+    said = [names.index(next(p.symbol for p in phones if t < p.end)) for t in times]
+    heard = Heard(hearings=[phones], phones=np.eye(len(names), dtype=np.float32)[said], shut=lips.shut, bite=lips.bite)
 
     def gap(habits: tuple[tuple[float, float], ...]) -> np.ndarray:
         style = SpeechStyle(habits=habits)

@@ -14,11 +14,11 @@ from avatar.core import AudioTrack
 from avatar.errors import InputError
 from avatar.speech.acoustics import acoustic_tables
 from avatar.speech.features import RATE, speech_samples
-from avatar.speech.learned_motion import WEIGHTS, Heard, LearnedMotion, hear_lips, shipped_net
-from avatar.speech.lip_net import CURVES, GATES, LipNet, load_net
+from avatar.speech.learned_motion import Heard, LearnedMotion, hear_lips
+from avatar.speech.lip_net import CURVES, GATES, PHONES, WEIGHTS, LipNet, load_net, shipped_net
 from avatar.speech.lip_stream import LATENCY, LipStream
 from avatar.speech.phones import Phone
-from avatar.speech.visemes import ARTICULATORS, CLOSURES, JAW, LIP_GAP_MM
+from avatar.speech.visemes import CLOSURES, LIP_GAP_MM
 from avatar.speech.voices import EspeakVoice
 from tests.unit.test_speech_hearing import voice
 
@@ -90,11 +90,10 @@ def test_shipped_weights_are_small_and_hear_what_is_said():
 def heard() -> Heard:
     """Two seconds: a wide open mouth that shuts from 1.0 to 1.1 s."""
     moments = np.arange(100) / 50
-    curves = np.zeros((100, len(ARTICULATORS)), np.float32)
-    curves[:, JAW] = 0.4
+    said = [acoustic_tables().phones.index("M" if 1.0 <= moment < 1.1 else "AA") for moment in moments]
     shut = ((moments >= 1.0) & (moments <= 1.1)).astype(np.float32)
     phones = (Phone("AA", 0.0, 1.0), Phone("M", 1.0, 1.1), Phone("AA", 1.1, 2.0))
-    return Heard(hearings=[phones], curves=curves, shut=shut, bite=0 * shut)
+    return Heard(hearings=[phones], phones=np.eye(PHONES, dtype=np.float32)[said], shut=shut, bite=0 * shut)
 
 
 def gap(found: Heard, fps: float = 25.0) -> np.ndarray:

@@ -8,7 +8,9 @@ pytest.importorskip("pocketsphinx", reason="the acoustic tables come with pocket
 
 from avatar.core import AudioTrack
 from avatar.media.audio import SoundStream
+from avatar.speech import live_motion
 from avatar.speech.features import RATE, speech_samples
+from avatar.speech.lip_net import CURVES, WEIGHTS, load_net
 from avatar.speech.live_motion import DELAY, LiveMotion
 from avatar.speech.rule_motion import RuleMotion
 from avatar.speech.style import SpeechStyle
@@ -76,6 +78,17 @@ def test_habits_move_the_lips_as_in_the_rules_and_leave_silence_alone(spoken) ->
     assert np.corrcoef(live, rule)[0, 1] > 0.7
     assert 0.5 < live.std() / rule.std() < 2.0
     assert np.abs(live[-12:]).max() < 0.1
+
+
+def test_lips_shut_where_the_network_hears_a_closure(spoken, monkeypatch) -> None:
+    sure = load_net(WEIGHTS)
+    with torch.no_grad():
+        sure.leave.bias[CURVES] += 20.0
+    gap = expression(spoken).numpy() @ LIP_GAP_MM
+    monkeypatch.setattr(live_motion, "shipped_net", lambda: sure)
+    shut = expression(spoken).numpy() @ LIP_GAP_MM
+    assert (shut <= gap + 1e-3).all()
+    assert np.maximum(shut, 0.0).mean() < 0.7 * np.maximum(gap, 0.0).mean()
 
 
 def test_music_does_not_move_the_lips_and_a_voice_after_it_does(spoken) -> None:

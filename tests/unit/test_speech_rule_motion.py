@@ -66,12 +66,13 @@ def test_lips_shut_at_every_bilabial(labial, fps):
         start, end = 0.5 + 0.1 * k, 0.6 + 0.1 * k
         near = slice(int(np.floor((start - 0.02) * fps)), int(np.ceil(end * fps)) + 1)
         assert opening(motion)[near].min() < 0
-        assert motion.expression[near, INDEX["mouthRollLower"]].max() > 0.3
+        assert motion.expression[near, INDEX["mouthRollLower"]].max() > 0.15
 
 
 def test_lower_lip_meets_the_teeth_at_labiodentals():
     motion, vowel = move("AA F AA V AA", 50.0), move("AA K AA K AA", 50.0)
-    assert motion.expression[30:34, INDEX["mouthRollLower"]].max() > 0.5
+    assert motion.expression[30:34, INDEX["mouthRollLower"]].max() > 0.25
+    assert motion.expression[30:34, INDEX["mouthUpperUpLeft"]].max() > 0.3
     assert opening(motion)[30:34].min() < 0.5 * opening(vowel)[30:34].min()
 
 
@@ -79,7 +80,7 @@ def test_rounded_vowels_pucker_and_spread_vowels_smile():
     rounded, spread = move("UW W UW W UW"), move("IY Y IY S IY")
     middle = slice(14, 24)
     assert rounded.expression[middle, INDEX["mouthPucker"]].mean() > 0.4
-    assert spread.expression[middle, INDEX["mouthSmileLeft"]].mean() > 0.15
+    assert spread.expression[middle, INDEX["mouthSmileLeft"]].mean() > 0.1
     assert spread.expression[middle, INDEX["mouthPucker"]].mean() < 0.1
 
 

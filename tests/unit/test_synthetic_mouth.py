@@ -26,7 +26,7 @@ def _spoken(mouth, symbols: list[str]) -> np.ndarray:
 
 
 def test_drawn_people_speak_as_they_did_when_they_were_measured_on():
-    spoken = _spoken(DRAWN, [s for s in VISEMES if s != SILENCE])
+    spoken = _spoken(DRAWN, [s for s in VISEMES if s not in (SILENCE, "O")])
     gap, width = spoken @ LIP_GAP_MM, spoken @ LIP_WIDTH_MM
     # Read on 30 November 2026; whoever changes these changes the films of every benchmark with drawn people.
     np.testing.assert_allclose(gap[20::20], GAP, atol=2e-3)
