@@ -26,7 +26,7 @@ FAR = {"gaussian/smoke": 0.0102, "field/smoke": 0.0147}
 
 GATHERED = {
     "gaussian/smoke": {"pull": [0.5], "seen": [0.5], "strongest": [1.0]},
-    "field/smoke": {"level": [1.0], "met": [1.0]},
+    "field/smoke": {"level": [1.0], "met": [1.0], "part": [1.0]},
 }
 """What changes, and by how much, where another member has one more: means of counts and pulls, largest of the rest."""
 
