@@ -24,7 +24,7 @@ Device = Annotated[
     Literal["auto", "cpu", "cuda"], arg(help="Where to train: auto is a GPU if our CUDA kernels run there.")
 ]
 Recipe = Literal[
-    "gaussian/base", "gaussian/fast", "gaussian/smoke",
+    "gaussian/base", "gaussian/best", "gaussian/fast", "gaussian/smoke",
     "field/base", "field/fast", "field/smoke", "field/geneface", "field/synctalk",
 ]  # fmt: skip
 
@@ -116,7 +116,7 @@ class Distil:
     """The folder that build made with a field recipe."""
     out: Output
     """Folder of the new avatar."""
-    recipe: Literal["gaussian/base", "gaussian/fast", "gaussian/smoke"] = "gaussian/fast"
+    recipe: Literal["gaussian/base", "gaussian/best", "gaussian/fast", "gaussian/smoke"] = "gaussian/fast"
     """How the Gaussians are trained."""
     device: Device = "auto"
 

@@ -121,6 +121,16 @@ def _optional() -> list[Finding]:
                 remedy="" if version else f"pip install 'avatar[{extra}]'",
             )
         )
+    findings.append(_perceptual())
     found = [f"{n} {v}" for n in _ACCELERATORS if (v := _version(n))]
     findings.append(Finding(name="others", state="ok", detail=", ".join(found) or "no optional accelerator installed"))
     return findings
+
+
+def _perceptual() -> Finding:
+    from avatar.ops.lpips import HOW_TO, weight_files
+
+    if files := weight_files():
+        return Finding(name="lpips", state="ok", detail=f"{files.backbone}: gaussian/best and reports use it")
+    detail = f"no weights; none are needed, gaussian/best and reports would use them ({HOW_TO})"
+    return Finding(name="lpips", state="ok", detail=detail)

@@ -6,6 +6,7 @@ from avatar.train.config import TrainConfig
 
 RECIPES = {
     "gaussian/base": gaussian.base,
+    "gaussian/best": gaussian.best,
     "gaussian/fast": gaussian.fast,
     "gaussian/smoke": gaussian.smoke,
     "field/base": field.base,

@@ -11,6 +11,8 @@ class EvaluateConfig:
     """At most this many held-out frames, evenly spaced, are scored with SSIM."""
     flip_frames: int = 8
     """At most this many, evenly spaced, are scored with FLIP (half a second each)."""
+    lpips_frames: int = 30
+    """At most this many, evenly spaced, are scored with LPIPS, where its weights are on the machine."""
     face_frames: int = 360
     """At most this many, evenly spaced, are given to the landmark detector."""
     strips: int = 6

@@ -29,6 +29,7 @@ from avatar.media.files import make_folder, sha256, write_bytes, write_json
 from avatar.media.image import write_image
 from avatar.media.workspace import Workspace
 from avatar.models.avatar_model import FILES, AvatarModel
+from avatar.ops.lpips import HOW_TO, weight_files
 from avatar.speech.learned_motion import LearnedMotion
 from avatar.speech.style import SpeechStyle
 
@@ -85,6 +86,8 @@ def evaluate_subject(subject: Subject, sink: Sink, config: EvaluateConfig, key: 
     )
     series = score(truth, rows, config, sink, detector)
     sides = evaluate_views(subject, subject.truth) if subject.truth else []
+    if weight_files() is None:  # few have them: said to who looks for the number only
+        absent["lpips"] = f"LPIPS is not measured, because its weights are not on this machine; {HOW_TO}"
     numbers = _numbers(subject, series, drawer, absent)
     found = report.plain({"key": key, **numbers, "views": views_table(sides) if sides else None})
     outputs = _write(subject, _Measured(series=series, rows=rows, sides=sides), found, config)
@@ -111,6 +114,7 @@ def _key(workspace: Workspace, config: EvaluateConfig, truth: Path | None) -> st
         "files": {name: sha256(workspace.path(f"avatar/{name}")) for name in FILES},
         "truth": truth and [sha256(truth / name) for name in TRUTH_FILES],
         "packages": [find_spec(n) is not None for n in ("mediapipe", "flip_evaluator", "pocketsphinx", "silero_vad")],
+        "lpips": weight_files() is not None,
     }
     return hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()
 
@@ -245,7 +249,10 @@ def _write(subject: Subject, measured: _Measured, found: dict[str, Any], config:
         worst=worst,
         sides=figures.side_strips(measured.sides, config),
         plots=figures.plots_of(subject, series),
-        warnings=[*figures.quality_warnings(subject.workspace), *dict.fromkeys(found["absent"].values())],
+        warnings=[
+            *figures.quality_warnings(subject.workspace),
+            *dict.fromkeys(why for name, why in found["absent"].items() if name != "lpips"),
+        ],
     )
     outputs = {name: folder / name for name in OUTPUTS}
     write_bytes(outputs["index.html"], page.html(shown).encode())

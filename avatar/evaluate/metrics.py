@@ -4,6 +4,8 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int32, UInt8
 
+from avatar.errors import InputError
+
 Picture = UInt8[np.ndarray, "h w 3"]
 Points = Float[np.ndarray, "l 2"]
 
@@ -58,6 +60,22 @@ def ssim(drawn: Picture, true: Picture) -> float:
     whole[_RADIUS:-_RADIUS, _RADIUS:-_RADIUS] = 1.0
     with torch.no_grad():
         return float(image.l1_ssim(a, b, whole)[1])
+
+
+def lpips(drawn: Picture, true: Picture) -> float:
+    """How unlike both look to a trained network, see `avatar.ops.lpips`.
+
+    Raises:
+        InputError: where this machine has not its weights, or damaged ones.
+    """
+    from avatar.ops import lpips as network
+
+    files = network.weight_files()
+    if files is None:
+        raise InputError(f"the weights of LPIPS are missing; {network.HOW_TO}")
+    a, b = (torch.from_numpy(p.astype(np.float32) / 255.0) for p in (drawn, true))
+    with torch.no_grad():
+        return float(network.load(files)(a, b))
 
 
 def flip(drawn: Picture, true: Picture) -> float:

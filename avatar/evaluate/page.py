@@ -11,10 +11,10 @@ from avatar.media.plots import Plot
 
 _LABELS = {
     "psnr_frame": "PSNR frame", "psnr_peer": "PSNR peer", "psnr_mouth": "PSNR mouth", "ssim": "SSIM",
-    "ssim_peer": "SSIM peer", "flip": "FLIP", "lmd_px": "LMD px", "lip_gap_r": "lip gap r",
+    "ssim_peer": "SSIM peer", "flip": "FLIP", "lpips": "LPIPS", "lmd_px": "LMD px", "lip_gap_r": "lip gap r",
     "lip_gap_slope": "lip gap slope", "flicker": "flicker",
 }  # fmt: skip
-_DIGITS = {"ssim": 4, "ssim_peer": 4, "flip": 4, "lip_gap_r": 3, "lip_gap_slope": 3, "flicker": 2}
+_DIGITS = {"ssim": 4, "ssim_peer": 4, "flip": 4, "lpips": 4, "lip_gap_r": 3, "lip_gap_slope": 3, "flicker": 2}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,11 +68,19 @@ def _head(report: Mapping[str, Any]) -> str:
     )
 
 
+def _columns(rows: Mapping[str, Any]) -> list[str]:
+    """All but LPIPS where it was not measured, as on most machines."""
+    return [
+        name for name in COLUMNS if name != "lpips" or any(row and row.get(name) is not None for row in rows.values())
+    ]
+
+
 def _table(rows: Mapping[str, Any], meanings: Mapping[str, str]) -> str:
+    columns = _columns(rows)
     head = "".join(
-        f'<th scope="col" title="{escape(DEFINITIONS[name])}">{_LABELS[name]} {_arrow(name)}</th>' for name in COLUMNS
+        f'<th scope="col" title="{escape(DEFINITIONS[name])}">{_LABELS[name]} {_arrow(name)}</th>' for name in columns
     )
-    body = "".join(_row(name, row, meanings.get(name, "")) for name, row in rows.items())
+    body = "".join(_row(name, row, meanings.get(name, ""), columns) for name, row in rows.items())
     table = f'<table><thead><tr><th scope="col">row</th>{head}</tr></thead><tbody>{body}</tbody></table>'
     notes = "".join(f"<dt>{name}</dt><dd>{escape(meanings[name])}</dd>" for name in rows if name in meanings)
     return (
@@ -87,10 +95,10 @@ def _arrow(name: str) -> str:
     return "&uarr;" if HIGHER_IS_BETTER[name] else "&darr;"
 
 
-def _row(name: str, row: Mapping[str, Any] | None, meaning: str) -> str:
+def _row(name: str, row: Mapping[str, Any] | None, meaning: str, columns: Sequence[str]) -> str:
     same = name == "ground_truth"
     cells = []
-    for column in COLUMNS:
+    for column in columns:
         value = row[column] if row else None
         exact = same and value is None and column.startswith("psnr")
         cells.append(f"<td>{'&infin;' if exact else number(value, _DIGITS.get(column, 2))}</td>")

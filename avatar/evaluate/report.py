@@ -26,6 +26,7 @@ DEFINITIONS = {
     "ssim": "Structural similarity of the whole frame, 11x11 Gaussian window.",
     "ssim_peer": "The same after the composite of psnr_peer.",
     "flip": "Mean LDR-FLIP difference at 67 px a degree; 0 is equal.",
+    "lpips": "Distance of what a trained network sees in both (Zhang et al. 2018, AlexNet, version 0.1); 0 is equal.",
     "lmd_px": (
         "Mean distance of 40 lip points found by the detector on drawn and on true frames, both moved to their own "
         "centre, in px of a picture 512 px high. As for films, it looks at each picture and at its mirror image. For "
@@ -38,7 +39,7 @@ DEFINITIONS = {
         "around), over that of the true frames there, which is noise; 1 is as steady as the film."
     ),
 }
-HIGHER_IS_BETTER = {name: name not in ("flip", "lmd_px", "flicker") for name in COLUMNS}
+HIGHER_IS_BETTER = {name: name not in ("flip", "lpips", "lmd_px", "flicker") for name in COLUMNS}
 
 
 def mean_db(values: Float[np.ndarray, "t"]) -> float | None:
@@ -64,7 +65,7 @@ def summary(row: dict[str, Float[np.ndarray, "t"]], true_gap: Float[np.ndarray, 
     r, slope = metrics.lip_gap_agreement(row["lip_gap_px"], true_gap)
     return {
         **{name: mean_db(row[name]) for name in COLUMNS if name.startswith("psnr")},
-        **{name: _mean(row[name]) for name in ("ssim", "ssim_peer", "flip", "lmd_px")},
+        **{name: _mean(row[name]) for name in ("ssim", "ssim_peer", "flip", "lpips", "lmd_px")},
         "lip_gap_r": r if math.isfinite(r) else None,
         "lip_gap_slope": slope if math.isfinite(slope) else None,
         "flicker": _flicker(row),

@@ -17,13 +17,14 @@ from avatar.evaluate.metrics import Picture, Points
 from avatar.events import Progress, Sink
 from avatar.face.ahead import read_ahead
 from avatar.face.landmarks import AbstractLandmarkDetector
+from avatar.ops.lpips import SMALLEST, weight_files
 
 HEAD = (
     Region.SKIN, Region.BROWS, Region.EYES, Region.NOSE, Region.LIPS, Region.MOUTH, Region.HAIR, Region.EARS,
 )  # fmt: skip
 """What the peers call the head; neck and clothes are their torso."""
 
-PICTURE_METRICS = ("psnr_frame", "psnr_peer", "psnr_mouth", "ssim", "ssim_peer", "flip")
+PICTURE_METRICS = ("psnr_frame", "psnr_peer", "psnr_mouth", "ssim", "ssim_peer", "flip", "lpips")
 FACE_METRICS = ("lmd_px", "lip_gap_px")
 CHANGES = ("change", "true_change")
 """From the frame before, see `metrics.change`."""
@@ -142,6 +143,7 @@ class _Plan:
     count: int
     structure: set[int]
     flip: set[int]
+    lpips: set[int]
     faces: set[int]
 
     @classmethod
@@ -151,6 +153,7 @@ class _Plan:
             count=count,
             structure=evenly(count, config.structure_frames),
             flip=flip,
+            lpips=evenly(count, config.lpips_frames) if weight_files() else set(),
             faces=evenly(count, config.face_frames),
         )
 
@@ -236,6 +239,8 @@ class _Judge:
             found |= {"ssim": metrics.ssim(drawn, true), "ssim_peer": metrics.ssim(composite, true)}
         if moment.position in self._plan.flip:
             found["flip"] = metrics.flip(drawn, true)
+        if moment.position in self._plan.lpips and min(drawn.shape[:2]) >= SMALLEST:
+            found["lpips"] = metrics.lpips(drawn, true)
         return found
 
 

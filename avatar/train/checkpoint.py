@@ -14,15 +14,19 @@ from avatar import config as configs
 from avatar.errors import InputError
 from avatar.media import read_tensors, write_tensors
 from avatar.media.files import make_folder, sha256
+from avatar.ops import lpips
+from avatar.train.config import TrainConfig
 
 _REVISION = 3
 """Counts up when the same training gives another avatar, or a checkpoint holds other things."""
 _SOURCES = ("track.safetensors", "rig.safetensors", "split.json", "plate.png")
 
 
-def training_key(folder: Path, config: Any) -> str:
-    """A digest of the version, the configuration and the workspace files that a training depends on."""
+def training_key(folder: Path, config: TrainConfig) -> str:
+    """A digest of the version, the configuration, the workspace files and the weights that a training depends on."""
     digest = hashlib.sha256(json.dumps([__version__, _REVISION, configs.to_dict(config)], sort_keys=True).encode())
+    if config.loss.lpips:
+        digest.update(f"lpips {lpips.weight_files() is not None}\n".encode())
     for name in _SOURCES:
         digest.update(f"{name} {sha256(folder / name)}\n".encode())
     return digest.hexdigest()

@@ -18,6 +18,10 @@ class LossConfig:
     eyes: float = 4.0
     mouth: float = 4.0
     """Of lips and of what is between them."""
+    lpips: float = 0.0
+    """Of `avatar.ops.lpips`, where this machine has its weights; without them the training does without."""
+    lpips_from: float = 0.6
+    """Share of the training after which it counts: details are judged once there are some."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,7 @@ from avatar.models.avatar_model import AvatarMeta, AvatarModel
 from avatar.models.backdrop import Plate, over
 from avatar.models.base import AbstractBackbone
 from avatar.ops import parallel
+from avatar.ops.lpips import SMALLEST
 from avatar.train.checkpoint import training_key
 from avatar.train.config import TrainConfig
 from avatar.train.dataset import Dataset, Sample, SampleSource, prefetched
@@ -118,9 +119,12 @@ def take_step(session: Session, sample: Sample, step: int) -> tuple[float, Tenso
     config = session.config
     out = session.backbone.render(RenderRequest(camera=sample.camera, motion=sample.motion))
     image = over(out.rgb, out.alpha, sample.background)
-    loss, parts = picture_loss(image, out.alpha, sample, config.loss)
-    (loss + session.upkeep.before_backward(step, out)).backward()
     progress = max(step / config.steps, session.seconds / (config.seconds or float("inf")))
+    loss, parts = picture_loss(image, out.alpha, sample, config.loss)
+    if session.judge is not None and progress >= config.loss.lpips_from and min(image.shape[:2]) >= SMALLEST:
+        unlike = session.judge(image, sample.rgb)
+        loss, parts = loss + config.loss.lpips * unlike, {**parts, "lpips": unlike.detach()}
+    (loss + session.upkeep.before_backward(step, out)).backward()
     session.advance(progress)
     return progress, image, {**parts, **session.upkeep.after_step(step, out, session.optimizer)}
 

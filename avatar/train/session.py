@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 from avatar.errors import InputError
 from avatar.face.rig import PersonalRig
 from avatar.models.base import AbstractBackbone, AbstractUpkeep
+from avatar.ops import lpips
 from avatar.ops.optimize import SplatAdam
 from avatar.ops.parallel import ALONE, Team
 from avatar.train import checkpoint
@@ -29,6 +30,8 @@ class Session:
     config: TrainConfig
     key: str
     team: Team = ALONE
+    judge: lpips.Lpips | None = None
+    """What else the pictures are judged by."""
     step: int = 0
     """Samples that were learned from, those of the whole team."""
     seconds: float = 0.0
@@ -52,6 +55,7 @@ class Session:
             config=config,
             key=key,
             team=team,
+            judge=judge_of(config, team.device),
         )
 
     def advance(self, progress: float) -> None:
@@ -97,3 +101,13 @@ class Session:
         checkpoint.restore_optimizer(self.optimizer, parts.get("optimizer", {}))
         self.step, self.seconds = int(facts["step"]), float(facts["seconds"])
         return True
+
+
+def judge_of(config: TrainConfig, device: torch.device) -> lpips.Lpips | None:
+    """LPIPS, if this training asks for it and the machine has its weights.
+
+    Raises:
+        InputError: if they are damaged.
+    """
+    files = lpips.weight_files() if config.loss.lpips else None
+    return lpips.load(files).to(device) if files else None

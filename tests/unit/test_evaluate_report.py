@@ -18,6 +18,8 @@ from avatar.evaluate.rows import Subject, nearest_frame, spoken
 from avatar.evaluate.score import head_mask, peer_composite
 from avatar.face.rig import PersonalRig
 from avatar.media.workspace import Workspace
+from avatar.ops import lpips
+from tests.lpips_files import states, write
 
 SIZE, FRAMES, FPS = 64, 20, 10.0
 
@@ -298,3 +300,18 @@ def test_a_report_of_the_same_things_is_not_made_again(subject, without_detector
     subject.workspace.path("avatar/weights.safetensors").write_bytes(b"2")
     evaluation.evaluate(subject.workspace.root, events.append)
     assert not events[-1].skipped
+
+
+def test_lpips_is_in_the_report_where_its_weights_are(subject, without_detector, tmp_path, monkeypatch):
+    folder, few = subject.workspace.path("report"), EvaluateConfig(strips=2, worst=1, lpips_frames=3)
+    found = evaluation.evaluate_subject(subject, lambda _: None, few)
+    assert found["rows"]["reenacted"]["lpips"] is None and "alexnet-owt" in found["absent"]["lpips"]
+    assert "LPIPS" not in (folder / "index.html").read_text().split("What the numbers mean")[0]
+    made = write(*states(), tmp_path / "weights")
+    for module in (evaluation, score, lpips):
+        monkeypatch.setattr(module, "weight_files", lambda: made)
+    found = evaluation.evaluate_subject(subject, lambda _: None, few)
+    assert "lpips" not in found["absent"]
+    assert found["rows"]["ground_truth"]["lpips"] == pytest.approx(0, abs=1e-6)
+    assert found["rows"]["reenacted"]["lpips"] > 0 and found["rows"]["reenacted"]["frames"]["lpips"] == 3
+    assert "LPIPS" in (folder / "index.html").read_text().split("What the numbers mean")[0]

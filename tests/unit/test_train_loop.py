@@ -14,10 +14,13 @@ from avatar.face.rig import PersonalRig
 from avatar.face.track_io import load_track
 from avatar.models.avatar_model import AvatarModel
 from avatar.models.gaussian_head import GaussianConfig
+from avatar.ops import lpips
 from avatar.train import loop
+from avatar.train.checkpoint import training_key
 from avatar.train.config import SamplingConfig, TrainConfig
 from avatar.train.dataset import Dataset, prefetched
 from tests.contract import toy
+from tests.lpips_files import states, write
 
 HEAD = GaussianConfig(splats=1200, basis=4, hidden=8)
 CONFIG = TrainConfig(
@@ -155,3 +158,26 @@ def test_a_workspace_without_training_frames_is_refused(workspace):
 def test_a_folder_that_is_no_workspace_is_refused(tmp_path):
     with pytest.raises(InputError, match="no workspace"):
         loop.train(tmp_path, CONFIG)
+
+
+def test_lpips_counts_where_its_weights_are_and_after_its_share_of_the_training(tmp_path, monkeypatch):
+    folder = toy.workspace(tmp_path, frames=20, size=96)
+    loss = replace(CONFIG.loss, lpips=0.1, lpips_from=0.5)
+    config = replace(CONFIG, steps=20, report_every=1, loss=loss, sampling=SamplingConfig(crop=64, coarse=0.2))
+    heard = []
+    monkeypatch.setattr(lpips, "weight_files", lambda: None)
+    keys, avatars = [training_key(folder.root, config)], []
+    avatars.append(AvatarModel.load(loop.train(folder.root, config, heard.append)).backbone.to_tensors())
+    assert not [e for e in heard if isinstance(e, Metric) and e.name == "lpips"]
+    made = write(*states(), tmp_path / "weights")
+    monkeypatch.setattr(lpips, "weight_files", lambda: made)
+    keys.append(training_key(folder.root, config))
+    avatars.append(AvatarModel.load(loop.train(folder.root, config, heard.append)).backbone.to_tensors())
+    told = {e.step: e.value for e in heard if isinstance(e, Metric) and e.name == "lpips"}
+    assert sorted(told) == list(range(11, 21)) and all(value > 0 for value in told.values())
+    assert keys[0] != keys[1] and not torch.equal(avatars[0]["colour"], avatars[1]["colour"])
+    without = replace(config, loss=replace(loss, lpips=0.0))
+    monkeypatch.setattr(lpips, "weight_files", lambda: None)
+    key = training_key(folder.root, without)
+    monkeypatch.setattr(lpips, "weight_files", lambda: made)
+    assert training_key(folder.root, without) == key
