@@ -29,6 +29,13 @@ _SOLID = 0.97
 """Coverage through which no background shines."""
 _FEW = 16
 """Seen neighbours that tell an unseen splat's colour."""
+_BACKED = (Region.SKIN, Region.EARS, Region.NECK, Region.HAIR)
+_BACKING_SHARE = 0.06
+"""Of the seed."""
+_BACKING_DEPTH = 0.007
+"""Metres: deeper than the outline is wrong, and not so deep that it comes out on the other side of an ear."""
+_BACKING_FACING = 0.75
+"""Mean cosine below which a triangle may become the outline."""
 _BEHIND = 0.006
 """Metres behind the drawn surface at which a point still counts as seen."""
 
@@ -44,7 +51,9 @@ def seed(rig: PersonalRig, views: Sequence[View], count: int) -> Splats:
     thick = coat([Scene(rig, view) for view in views]) if views else torch.zeros(len(rig.neutral))
     scenes = [Scene(rig, view, thick) for view in views]
     sheets = free(scenes, round(count * _FREE_SHARE))
-    parts = [_bound(rig, scenes, thick, count - sum(len(s.triangle) for s in sheets)), *sheets]
+    backing = _backing(rig, scenes, thick, round(count * _BACKING_SHARE))
+    parts = [*backing, *sheets]
+    parts.append(_bound(rig, scenes, thick, count - sum(len(s.triangle) for s in parts)))
     return Splats(**{f.name: torch.cat([getattr(p, f.name) for p in parts]) for f in fields(Splats)})
 
 
@@ -126,6 +135,42 @@ def _bound(rig: PersonalRig, scenes: Sequence[Scene], thick: Float[Tensor, "v"],
         reach=torch.maximum(torch.tensor([p.reach for p in parts])[triangle], 1.3 * offset.norm(dim=-1)),
         shown=shown,
     )
+
+
+def _backing(rig: PersonalRig, scenes: Sequence[Scene], thick: Float[Tensor, "v"], count: int) -> list[Splats]:
+    """A closed layer below what is seen at a grazing angle. There the training thins the surface to draw the outline as it
+    is filmed, and through it one would look from aside at the background or into the collar."""
+    if not scenes:
+        return []
+    corners = (rig.neutral + thick[:, None] * vertex_normals(rig.neutral, rig.faces))[rig.faces]
+    area = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]).norm(dim=-1) / 2
+    facing = torch.stack([s.facing for s in scenes]).mean(0)
+    framed = torch.stack([_near_picture(s) for s in scenes]).any(0)
+    backed = torch.isin(rig.regions.long(), torch.tensor([int(r) for r in _BACKED]))
+    total = (area * (backed & framed & (facing < _BACKING_FACING) & (facing > -_FACING))).cumsum(0)
+    if total[-1] == 0:
+        return []
+    at = (torch.arange(count) + 0.5) / count * total[-1]
+    triangle = torch.searchsorted(total, at).clamp_max(len(area) - 1)
+    bary, spacing = _spread(count), float((total[-1] / count).sqrt())
+    _, axes, _ = triangle_frames(rig.neutral, rig.faces)
+    lifted = ((corners - rig.neutral[rig.faces])[triangle] * bary[..., None]).sum(1)
+    offset = (axes[triangle].transpose(-1, -2) @ lifted[..., None])[..., 0]
+    offset[:, 2] -= _BACKING_DEPTH
+    colour = observed_colour(rig, scenes, triangle, bary, rim=torch.ones(count, dtype=torch.bool))
+    return [
+        Splats(
+            triangle=triangle,
+            bary=bary,
+            offset=offset,
+            quats=torch.tensor([1.0, 0, 0, 0]).repeat(count, 1),
+            log_scales=torch.tensor([spacing, spacing, spacing * 0.15]).mul(_COVER).log().repeat(count, 1),
+            raw_opacity=torch.full((count,), 3.0),
+            raw_colour=torch.logit(colour.clamp(0.02, 0.98)),
+            reach=1.3 * offset.norm(dim=-1),
+            shown=torch.zeros(count),
+        )
+    ]
 
 
 def _spread(count: int) -> Float[Tensor, "n 3"]:
