@@ -5,13 +5,15 @@ from dataclasses import replace
 import pytest
 import torch
 
-from avatar.core import Region, RenderOutput, RenderRequest
+from avatar.core import Camera, Region, RenderOutput, RenderRequest
 from avatar.models.conditioning import Conditioning
 from avatar.models.gaussian_head import GaussianConfig, GaussianHead
 from avatar.models.gaussian_seed import seed
 from avatar.models.gaussian_upkeep import GaussianUpkeep, UpkeepConfig
 from avatar.models.gaussian_view import View
+from avatar.ops.gaussians import triangle_frames
 from avatar.ops.optimize import SplatAdam
+from avatar.train.distil import turned
 from tests.contract import toy
 
 
@@ -44,6 +46,36 @@ def test_pixels_beside_the_rig_get_splats_at_their_place_and_colour():
         out = head.render(RenderRequest(camera=view.camera, motion=view.motion))
     assert out.alpha[3:7, 21:27].min() > 0.7
     assert (out.rgb[3:7, 21:27] - view.rgb[3:7, 21:27]).abs().mean() < 0.1
+
+
+def test_below_what_a_grazing_look_shows_lies_a_closed_layer_that_the_front_does_not_see():
+    view, rig = view_of(3), toy.rig()
+    splats = seed(rig, [view, view_of(20)], 2500)
+    posed = rig.posed(view.motion)
+    centre, axes = posed[rig.faces].mean(1), triangle_frames(posed, rig.faces)[1]
+
+    def facing_of(camera: Camera) -> torch.Tensor:
+        return (axes[..., 2] * torch.nn.functional.normalize(camera.T_world_camera[:3, 3] - centre, dim=-1)).sum(-1)
+
+    facing = facing_of(view.camera)
+    below = (splats.shown == 0) & (splats.offset[:, 2] < -0.005) & (facing[splats.triangle] > 0.05)
+    band = (rig.regions == Region.SKIN) & (facing > 0.1) & (facing < 0.5)
+
+    def drawn(camera: Camera, raw_opacity: torch.Tensor, raw_colour: torch.Tensor) -> RenderOutput:
+        there = replace(splats, raw_opacity=raw_opacity, raw_colour=raw_colour)
+        head = GaussianHead(rig, there, Conditioning(2, hidden=4)).eval()
+        with torch.no_grad():
+            return head.render(RenderRequest(camera=camera, motion=view.motion))
+
+    for angle in (0.7, -0.7):
+        aside = turned(view.camera, view.motion, angle)
+        seen = band & (facing_of(aside) > 0.4)
+        alone = drawn(aside, torch.where(below, splats.raw_opacity, -9.0), splats.raw_colour)
+        column, row = aside.project(centre[seen]).long().unbind(1)
+        assert len(row) > 15 and alone.alpha[row, column].quantile(0.1) > 0.9
+    marked = torch.where(below[:, None], torch.tensor([-4.0, 4.0, -4.0]), splats.raw_colour)
+    front, plain = (drawn(view.camera, splats.raw_opacity, colour).rgb for colour in (marked, splats.raw_colour))
+    assert (front - plain).abs().mean() < 0.01
 
 
 def test_splats_follow_their_triangle_rigidly():
