@@ -138,8 +138,11 @@ def _bound(rig: PersonalRig, scenes: Sequence[Scene], thick: Float[Tensor, "v"],
 
 
 def _backing(rig: PersonalRig, scenes: Sequence[Scene], thick: Float[Tensor, "v"], count: int) -> list[Splats]:
-    """A closed layer below what is seen at a grazing angle. There the training thins the surface to draw the outline as it
-    is filmed, and through it one would look from aside at the background or into the collar."""
+    """A closed layer below what is seen at a grazing angle; one or no entry.
+
+    The training thins the surface there to draw the outline as it is filmed, and one would look through it from aside,
+    at the background or into the collar.
+    """
     if not scenes:
         return []
     corners = (rig.neutral + thick[:, None] * vertex_normals(rig.neutral, rig.faces))[rig.faces]
