@@ -34,6 +34,8 @@ _BACKING_SHARE = 0.06
 """Of the seed."""
 _BACKING_DEPTH = 0.007
 """Metres: deeper than the outline is wrong, and not so deep that it comes out on the other side of an ear."""
+_BACKING_SIZE = 0.004
+"""Largest standard deviation in metres: none may stand out at the outline."""
 _BACKING_FACING = 0.75
 """Mean cosine below which a triangle may become the outline."""
 _BEHIND = 0.006
@@ -155,7 +157,7 @@ def _backing(rig: PersonalRig, scenes: Sequence[Scene], thick: Float[Tensor, "v"
         return []
     at = (torch.arange(count) + 0.5) / count * total[-1]
     triangle = torch.searchsorted(total, at).clamp_max(len(area) - 1)
-    bary, spacing = _spread(count), float((total[-1] / count).sqrt())
+    bary, size = _spread(count), min(_COVER * float((total[-1] / count).sqrt()), _BACKING_SIZE)
     _, axes, _ = triangle_frames(rig.neutral, rig.faces)
     lifted = ((corners - rig.neutral[rig.faces])[triangle] * bary[..., None]).sum(1)
     offset = (axes[triangle].transpose(-1, -2) @ lifted[..., None])[..., 0]
@@ -167,7 +169,7 @@ def _backing(rig: PersonalRig, scenes: Sequence[Scene], thick: Float[Tensor, "v"
             bary=bary,
             offset=offset,
             quats=torch.tensor([1.0, 0, 0, 0]).repeat(count, 1),
-            log_scales=torch.tensor([spacing, spacing, spacing * 0.15]).mul(_COVER).log().repeat(count, 1),
+            log_scales=torch.tensor([size, size, size * 0.2]).log().repeat(count, 1),
             raw_opacity=torch.full((count,), 3.0),
             raw_colour=torch.logit(colour.clamp(0.02, 0.98)),
             reach=1.3 * offset.norm(dim=-1),
