@@ -50,7 +50,7 @@ def test_pixels_beside_the_rig_get_splats_at_their_place_and_colour():
 
 def test_below_what_a_grazing_look_shows_lies_a_closed_layer_that_the_front_does_not_see():
     view, rig = view_of(3), toy.rig()
-    splats = seed(rig, [view, view_of(20)], 12_000)
+    splats = seed(rig, [view, view_of(20)], 20_000)
     posed = rig.posed(view.motion)
     centre, axes = posed[rig.faces].mean(1), triangle_frames(posed, rig.faces)[1]
 
