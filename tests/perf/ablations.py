@@ -20,10 +20,13 @@ from unittest.mock import patch
 
 import torch
 
-from avatar.core import FaceTrack
+from avatar.core import FaceTrack, Region
 from avatar.evaluate import evaluate
+from avatar.face.rig import PersonalRig
 from avatar.face.track_io import load_track, save_track
+from avatar.models import gaussian_seed
 from avatar.models.gaussian_head import GaussianConfig
+from avatar.models.gaussian_state import PARTS
 from avatar.models.gaussian_upkeep import GaussianUpkeep
 from avatar.recipes import recipe
 from avatar.train.config import TrainConfig
@@ -72,6 +75,10 @@ VARIANTS: dict[str, Callable[[TrainConfig], TrainConfig]] = {
     "no clothes that slide": _as_it_is,
     "colour and opacity the same in every motion": _as_it_is,
     "place, turn and size the same in every motion": _as_it_is,
+    "no inside of the mouth": _as_it_is,
+    "nothing beside the rig": _as_it_is,
+    "no layer below the outline": _as_it_is,
+    "neck and torso go with the head": _as_it_is,
 }
 TRACKS: dict[str, Callable[[FaceTrack], FaceTrack]] = {"no clothes that slide": _rigid}
 """What is taken out of the track instead of the recipe."""
@@ -80,6 +87,20 @@ STILL = {
     "place, turn and size the same in every motion": slice(0, 9),
 }
 """Numbers of the basis that stay 0."""
+_NO_MOUTH = {**PARTS, Region.MOUTH: replace(PARTS[Region.MOUTH], density=0.0)}
+SEEDS: dict[str, tuple[str, Any]] = {
+    "no inside of the mouth": ("PARTS", _NO_MOUTH),
+    "nothing beside the rig": ("_FREE_SHARE", 0.0),
+    "no layer below the outline": ("_BACKING_SHARE", 0.0),
+}
+"""What the seed does without."""
+
+
+def _stiff(rig: PersonalRig) -> PersonalRig:
+    return replace(rig, skin=torch.tensor([1.0, 0.0, 0.0]).expand_as(rig.skin).contiguous())
+
+
+RIGS: dict[str, Callable[[PersonalRig], PersonalRig]] = {"neck and torso go with the head": _stiff}
 
 
 @contextmanager
@@ -103,7 +124,10 @@ def measure(workspace: Path, name: str, base: TrainConfig) -> dict[str, Any]:
         shutil.copytree(workspace, copy, copy_function=os.link, ignore=left)
         if name in TRACKS:
             save_track(TRACKS[name](load_track(copy / "track.safetensors")), copy / "track.safetensors")
-        with _still(name):
+        if name in RIGS:
+            RIGS[name](PersonalRig.load(copy / "rig.safetensors")).save(copy / "rig.safetensors")
+        seed = patch.object(gaussian_seed, *SEEDS[name]) if name in SEEDS else nullcontext()
+        with _still(name), seed:
             train(copy, VARIANTS[name](base))
         rows = evaluate(copy)["rows"]
         return {row: {key: (rows.get(row) or {}).get(key) for key in COLUMNS} for row in ("reenacted", "spoken")}
