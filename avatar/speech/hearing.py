@@ -4,6 +4,7 @@ Causal but for `LOOK_AHEAD`: rows come out as sound goes in, and the same rows w
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Float
@@ -40,7 +41,8 @@ _SIDE = 480
 _PRIOR_CEPSTRUM = np.array([55.0, 2.0, 3.0, 3.0, 0, 0, 0, 0, 0, 0, 0, 0, 0], np.float32)
 _PRIOR_FRAMES, _MEAN_FRAMES = 25, 400
 _QUIET = -85.0
-_PITCHES = (60.0, 400.0)
+_PERIODS = round(RATE / 400.0), round(RATE / 60.0)
+"""Samples of the shortest and the longest period of a voice."""
 
 
 @dataclass
@@ -75,18 +77,31 @@ class FeatureStream:
         self._cepstra: list[np.ndarray] = []
         self._plain = np.zeros((0, BANDS + 4), np.float32)
         self._likelihood = np.zeros((0, 3 * PHONES), np.float32)
-        self._forward = np.full(3 * PHONES, 1.0 / (3 * PHONES))
+        self._now = np.full(3 * PHONES, 1.0 / (3 * PHONES))
+        self._known = np.zeros((0, 3 * PHONES))
+        """Chances of states by all that came before, of rows that are not told yet."""
+        self._likely = np.zeros((0, LAG, 3 * PHONES))
+        """Chances of states in the rows after each that was told last, not yet summed."""
 
     def push(self, samples: Float[np.ndarray, "s"]) -> Float[np.ndarray, "n c"]:
         """Rows that can be told now; `samples` are the next ones at 16 kHz."""
         self._heard += len(samples)
         self._samples = np.concatenate([self._samples, samples.astype(np.float32)])
+        self._likely = self._likely[:0]
         count = (len(self._samples) - 2 * _SIDE) // HOP + 1
         if count <= 0:
             return np.zeros((0, COLUMNS), np.float32)
         self._hear(count)
         self._samples = self._samples[count * HOP :]
         return self._told()
+
+    def coming(self) -> Float[np.ndarray, "n l p"]:
+        """Chances of phones in the `LAG` rows after each that the last `push` told, by the sound that row knows.
+
+        The row after is nearly as sure as the row itself, the last one knows nothing of what follows it.
+        """
+        share = self._likely.reshape(-1, LAG, PHONES, 3).sum(3)
+        return (share / share.sum(2, keepdims=True)).astype(np.float32)
 
     def finish(self) -> Float[np.ndarray, "n c"]:
         """The last rows, as if silence followed: in all one for every 10 ms begun."""
@@ -142,18 +157,21 @@ class FeatureStream:
 
         States run left to right through a phone, phones follow each other as in `avatar.speech.chain`.
         """
-        future = np.ones((count, 3 * PHONES))
+        fresh = self._likelihood[len(self._known) :]
+        known = np.empty((len(fresh), 3 * PHONES))
+        for i, likelihood in enumerate(fresh):
+            self._now = _after(self._now) * likelihood
+            self._now /= self._now.sum()
+            known[i] = self._now
+        known = np.concatenate([self._known, known])
+        future, self._likely = np.ones((count, 3 * PHONES)), np.empty((count, LAG, 3 * PHONES))
         for ahead in range(LAG, 0, -1):
-            seen = future * self._likelihood[ahead : ahead + count]
-            future = _before(seen)
+            self._likely[:, ahead - 1] = known[ahead : ahead + count] * future
+            future = _before(future * self._likelihood[ahead : ahead + count])
             future /= future.max(axis=1, keepdims=True)
-        out = np.empty((count, PHONES), np.float32)
-        for i in range(count):
-            self._forward = _after(self._forward) * self._likelihood[i]
-            self._forward /= self._forward.sum()
-            share = (self._forward * future[i]).reshape(PHONES, 3).sum(1)
-            out[i] = share / share.sum()
-        return out
+        share = (known[:count] * future).reshape(count, PHONES, 3).sum(2)
+        self._known = known[count:]
+        return (share / share.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
 def _after(state: Float[np.ndarray, "q"]) -> Float[np.ndarray, "q"]:
@@ -176,20 +194,28 @@ def _before(seen: Float[np.ndarray, "n q"]) -> Float[np.ndarray, "n q"]:
 
 def pitch(windows: Float[np.ndarray, "n w"]) -> Float[np.ndarray, "n 2"]:
     """Voicing (height of the normalised autocorrelation's peak) and pitch in octaves above 100 Hz (0 if unvoiced)."""
-    count = windows.shape[1]
-    centred = (windows - windows.mean(axis=1, keepdims=True)) * np.hanning(count).astype(np.float32)
-    size = 2 * count  # nothing wraps around
-    spectrum = np.abs(np.asarray(rfft(centred, size))) ** 2
-    spectrum[:, round(1500 / RATE * size) :] = 0.0
-    correlation = np.asarray(irfft(spectrum, size))
-    window = np.asarray(irfft(np.abs(np.asarray(rfft(np.hanning(count), size))) ** 2, size))
-    first, last = round(RATE / _PITCHES[1]), round(RATE / _PITCHES[0])
-    shape = correlation[:, first:last] / np.maximum(correlation[:, :1], 1e-9) * (window[0] / window[first:last])
+    hann, whole, dear = _pitch_weights(windows.shape[1])
+    centred = (windows - windows.sum(axis=1, keepdims=True) / len(hann)) * hann
+    size = 2 * len(hann)  # nothing wraps around
+    spectrum = np.asarray(rfft(centred, size))
+    power = spectrum.real**2 + spectrum.imag**2
+    power[:, round(1500 / RATE * size) :] = 0.0
+    correlation = np.asarray(irfft(power, size))
+    first, last = _PERIODS
+    shape = correlation[:, first:last] / np.maximum(correlation[:, :1], 1e-9) * whole
     # The shortest lag of several alike is the period; longer ones are its multiples.
-    best = (shape - 0.02 * np.log2(np.arange(first, last) / first)).argmax(axis=1)
-    voicing = np.clip(np.take_along_axis(shape, best[:, None], 1)[:, 0], 0.0, 1.0)
+    best = (shape - dear).argmax(axis=1)
+    voicing = np.clip(shape[np.arange(len(shape)), best], 0.0, 1.0)
     octaves = np.log2(RATE / (first + best) / 100.0) * (voicing > 0.5)
     return np.stack([voicing, octaves], axis=1).astype(np.float32)
+
+
+@lru_cache(maxsize=1)
+def _pitch_weights(count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A window, and for each period what the window's own correlation takes from it, and how dear it is."""
+    window = np.hanning(count)
+    own, (first, last) = np.correlate(window, window, "full")[count - 1 :], _PERIODS
+    return window.astype(np.float32), own[0] / own[first:last], 0.02 * np.log2(np.arange(first, last) / first)
 
 
 _SPEECH = mel_filters(BANDS).sum(axis=0)
