@@ -121,17 +121,18 @@ class FeatureStream:
         loud = np.maximum(10.0 * np.log10(power @ _SPEECH + 1e-12), _QUIET)
         plain[:, BANDS + 1 : BANDS + 3] = pitch(windows)
         cepstrum = cepstra(spectra(windows[:, _SIDE - SPAN // 2 - 1 : _SIDE + SPAN // 2]))
-        for i in range(count):
-            self._level.follow(float(loud[i]))
-            if loud[i] > max(self._level.peak - 35.0, -75.0):
+        peaks = np.empty((count, 1), np.float32)
+        for i, level in enumerate(loud.tolist()):
+            self._level.follow(level)
+            peaks[i], plain[i, -1] = self._level.peak, self._level.active
+            if level > max(self._level.peak - 35.0, -75.0):
                 self._counted = min(self._counted + 1, _MEAN_FRAMES)
                 self._mean += (cepstrum[i] - self._mean) / self._counted
             fresh = cepstrum[i] - self._mean
             self._cepstra += [fresh] * (1 if self._level.frames > 1 else 1 + SLOPE_FRAMES)
-            peak = self._level.peak
-            plain[i, :BANDS] = np.clip((plain[i, :BANDS] - peak) / 20.0 + 1.0, -3.0, 2.0)
-            plain[i, BANDS] = max((loud[i] - peak) / 20.0 + 1.0, -3.0)
-            plain[i, BANDS + 3] = self._level.active
+        plain[:, BANDS] = loud
+        plain[:, : BANDS + 1] = np.maximum((plain[:, : BANDS + 1] - peaks) / 20.0 + 1.0, -3.0)
+        plain[:, :BANDS] = np.minimum(plain[:, :BANDS], 2.0)
         self._plain = np.concatenate([self._plain, plain])
 
     def _told(self) -> Float[np.ndarray, "n c"]:
@@ -160,35 +161,27 @@ class FeatureStream:
         fresh = self._likelihood[len(self._known) :]
         known = np.empty((len(fresh), 3 * PHONES))
         for i, likelihood in enumerate(fresh):
-            self._now = _after(self._now) * likelihood
-            self._now /= self._now.sum()
+            self._now = self._now @ _step() * likelihood
+            self._now /= np.add.reduce(self._now)
             known[i] = self._now
         known = np.concatenate([self._known, known])
         future, self._likely = np.ones((count, 3 * PHONES)), np.empty((count, LAG, 3 * PHONES))
         for ahead in range(LAG, 0, -1):
             self._likely[:, ahead - 1] = known[ahead : ahead + count] * future
-            future = _before(future * self._likelihood[ahead : ahead + count])
+            future = (future * self._likelihood[ahead : ahead + count]) @ _step().T
             future /= future.max(axis=1, keepdims=True)
         share = (known[:count] * future).reshape(count, PHONES, 3).sum(2)
         self._known = known[count:]
         return (share / share.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
-def _after(state: Float[np.ndarray, "q"]) -> Float[np.ndarray, "q"]:
-    """One step of the chain: chances of the states a frame later."""
-    out = STAY * state
-    out[1::3] += (1 - STAY) * state[0::3]
-    out[2::3] += (1 - STAY) * state[1::3]
-    out[0::3] += (1 - STAY) * (state[2::3] @ followers())
-    return out
-
-
-def _before(seen: Float[np.ndarray, "n q"]) -> Float[np.ndarray, "n q"]:
-    """The transpose of `_after`, for every row."""
-    out = STAY * seen
-    out[:, 0::3] += (1 - STAY) * seen[:, 1::3]
-    out[:, 1::3] += (1 - STAY) * seen[:, 2::3]
-    out[:, 2::3] += (1 - STAY) * (seen[:, 0::3] @ followers().T)
+@lru_cache(maxsize=1)
+def _step() -> Float[np.ndarray, "q q"]:
+    """Row by row, the chances of the states a frame after a state."""
+    out = STAY * np.eye(3 * PHONES)
+    within = np.arange(0, 3 * PHONES, 3)
+    out[within, within + 1] = out[within + 1, within + 2] = 1 - STAY
+    out[2::3, 0::3] += (1 - STAY) * followers()
     return out
 
 
