@@ -37,7 +37,7 @@ COLUMNS = BANDS + PHONES + 4
 MEL, PHONE = slice(0, BANDS), slice(BANDS, BANDS + PHONES)
 LOUDNESS, VOICING, PITCH, ACTIVITY = range(BANDS + PHONES, COLUMNS)
 _SIDE = 480
-"""Samples on both sides of a frame's centre that any of its features may see (pitch sees most)."""
+"""Samples on both sides of a frame's centre that its pitch sees; the other features see `SPAN` / 2, and come sooner."""
 _PRIOR_CEPSTRUM = np.array([55.0, 2.0, 3.0, 3.0, 0, 0, 0, 0, 0, 0, 0, 0, 0], np.float32)
 _PRIOR_FRAMES, _MEAN_FRAMES = 25, 400
 _QUIET = -85.0
@@ -82,26 +82,29 @@ class FeatureStream:
         """Chances of states by all that came before, of rows that are not told yet."""
         self._likely = np.zeros((0, LAG, 3 * PHONES))
         """Chances of states in the rows after each that was told last, not yet summed."""
+        self._active = np.zeros((0, REACH), np.float32)
+        """Activity in the rows after each that was told last."""
 
     def push(self, samples: Float[np.ndarray, "s"]) -> Float[np.ndarray, "n c"]:
         """Rows that can be told now; `samples` are the next ones at 16 kHz."""
         self._heard += len(samples)
         self._samples = np.concatenate([self._samples, samples.astype(np.float32)])
-        self._likely = self._likely[:0]
-        count = (len(self._samples) - 2 * _SIDE) // HOP + 1
+        self._likely, self._active = self._likely[:0], self._active[:0]
+        centre = _SIDE + (self._level.frames - self._rows) * HOP
+        count = (len(self._samples) - centre - SPAN // 2) // HOP + 1
         if count <= 0:
             return np.zeros((0, COLUMNS), np.float32)
-        self._hear(count)
-        self._samples = self._samples[count * HOP :]
+        self._hear(self._samples[centre - SPAN // 2 - 1 :], count)
         return self._told()
 
-    def coming(self) -> Float[np.ndarray, "n l p"]:
-        """Chances of phones in the `LAG` rows after each that the last `push` told, by the sound that row knows.
+    def coming(self) -> tuple[Float[np.ndarray, "n l p"], Float[np.ndarray, "n r"]]:
+        """Of each row that the last `push` told, by the sound that the row knows: chances of phones in the `LAG` rows
+        after it, and activity in the `REACH` rows after it.
 
         The row after is nearly as sure as the row itself, the last one knows nothing of what follows it.
         """
         share = self._likely.reshape(-1, LAG, PHONES, 3).sum(3)
-        return (share / share.sum(2, keepdims=True)).astype(np.float32)
+        return (share / share.sum(2, keepdims=True)).astype(np.float32), self._active
 
     def finish(self) -> Float[np.ndarray, "n c"]:
         """The last rows, as if silence followed: in all one for every 10 ms begun."""
@@ -111,16 +114,16 @@ class FeatureStream:
         self._heard = heard
         return rows[:missing]
 
-    def _hear(self, count: int) -> None:
-        """Features of the next `count` frames that need no frame after them."""
-        windows = np.lib.stride_tricks.sliding_window_view(self._samples, 2 * _SIDE)[: count * HOP : HOP]
+    def _hear(self, samples: Float[np.ndarray, "s"], count: int) -> None:
+        """Features of the next `count` frames that need no frame after them, but for pitch."""
+        windows = np.lib.stride_tricks.sliding_window_view(samples, SPAN + 1)[: count * HOP : HOP]
         plain = np.empty((count, BANDS + 4), np.float32)
-        middle = windows[:, _SIDE - WINDOW // 2 : _SIDE + WINDOW // 2] * np.hanning(WINDOW).astype(np.float32)
+        first = SPAN // 2 + 1 - WINDOW // 2
+        middle = windows[:, first : first + WINDOW] * np.hanning(WINDOW).astype(np.float32)
         power = np.abs(np.asarray(rfft(middle, 512))) ** 2 / (WINDOW / 4) ** 2
         plain[:, :BANDS] = 10.0 * np.log10(power @ self._bands + 1e-12)
         loud = np.maximum(10.0 * np.log10(power @ _SPEECH + 1e-12), _QUIET)
-        plain[:, BANDS + 1 : BANDS + 3] = pitch(windows)
-        cepstrum = cepstra(spectra(windows[:, _SIDE - SPAN // 2 - 1 : _SIDE + SPAN // 2]))
+        cepstrum = cepstra(spectra(windows))
         peaks = np.empty((count, 1), np.float32)
         for i, level in enumerate(loud.tolist()):
             self._level.follow(level)
@@ -149,7 +152,11 @@ class FeatureStream:
         out[:, PHONE] = self._smoothed(count)
         out[:, MEL] = self._plain[MEL_LEAD : MEL_LEAD + count, :BANDS]
         out[:, LOUDNESS:] = self._plain[:count, BANDS:]
+        windows = np.lib.stride_tricks.sliding_window_view(self._samples, 2 * _SIDE)[: count * HOP : HOP]
+        out[:, VOICING : PITCH + 1] = pitch(windows)
+        self._active = np.lib.stride_tricks.sliding_window_view(self._plain[1 : count + REACH, -1], REACH)
         self._likelihood, self._plain = self._likelihood[count:], self._plain[count:]
+        self._samples = self._samples[count * HOP :]
         self._rows += count
         return out
 

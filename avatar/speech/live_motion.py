@@ -1,8 +1,8 @@
 """Motion from a voice while it speaks: the rules on chances of phones (`blend`), with `DELAY` seconds of future.
 
-Nothing has to be decided, so nothing has to be waited for. Acoustic tables and the network hear the phones, half and
-half. Of the last 50 ms only the tables have told yet, and of the 60 ms after these, whose sound was heard but not what
-follows it, they have a first guess.
+Nothing has to be decided, so nothing has to be waited for. Acoustic tables and the network hear the phones. Of the last
+50 ms only the tables have told yet, and of the 60 ms after these, whose sound was heard but not what follows it, they
+have a first guess. The mouth is free to move a little before a voice is heard.
 """
 
 import numpy as np
@@ -14,7 +14,7 @@ from avatar.speech.articulation import AGREEMENT, RAMP
 from avatar.speech.blend import FAINT, halved, kinds, sounds, weighed, weighted_targets
 from avatar.speech.features import HOP, RATE
 from avatar.speech.habits import GROUP, moved
-from avatar.speech.hearing import ACTIVITY, LAG, LOOK_AHEAD, PHONE, PHONES, FeatureStream
+from avatar.speech.hearing import ACTIVITY, LAG, LOOK_AHEAD, PHONE, PHONES, REACH, FeatureStream
 from avatar.speech.lip_net import CURVES, GATES, STACK, shipped_net
 from avatar.speech.lip_stream import FrameStream
 from avatar.speech.performance import Lips, Prosody, perform
@@ -27,10 +27,10 @@ AHEAD, BEHIND = 5, 20
 """Rows (10 ms) of the future and of the past that shape a moment, besides `LAG` that are guessed."""
 DELAY = LOOK_AHEAD + AHEAD / 100
 """Seconds of sound after a moment that its lips depend on (153 ms)."""
-SHARE = 0.5
-"""Part of the network in which phones are heard, and in the contacts."""
-VOICE = 0.5
-"""Activity from which the mouth is wholly free to move."""
+SHARE, CONTACT_SHARE = 0.6, 0.7
+"""Part of the network in which phones are heard, and in the contacts: it hears them better (voices held out)."""
+VOICE = 1 / 3
+"""Mean activity, of a moment and of what is known of the time after it, from which the mouth is wholly free to move."""
 _BLOCK = 64
 """Frames made at once: memory does not grow with the length of a piece."""
 _RECENT = 22
@@ -59,6 +59,8 @@ class LiveMotion:
         """What the network says of those rows: the two contacts, chances of phones."""
         self._coming = np.zeros((BEHIND, LAG, PHONES), np.float32)
         """Chances of phones after each of those rows."""
+        self._active = np.zeros((BEHIND, REACH), np.float32)
+        """Activity after each of those rows."""
         self._dropped = -BEHIND
         """Rows before those that are kept."""
 
@@ -69,9 +71,11 @@ class LiveMotion:
         said = self._frames.push(rows)[:, CURVES:]
         self._told_of = np.concatenate([self._told_of, np.repeat(said, STACK, axis=0)])
         first = self._dropped + len(self._rows)
-        rows[:, ACTIVITY] *= [self._voices.near(first + i) for i in range(len(rows))]
-        self._rows = np.concatenate([self._rows, rows])
-        self._coming = np.concatenate([self._coming, self._features.coming()])
+        near = np.array([self._voices.near(first + i) for i in range(len(rows))], np.float32)
+        phones, active = self._features.coming()
+        rows[:, ACTIVITY] *= near
+        self._rows, self._coming = np.concatenate([self._rows, rows]), np.concatenate([self._coming, phones])
+        self._active = np.concatenate([self._active, active * near[:, None]])
         last = self._dropped + len(self._rows) - 1 - AHEAD
         count = int(last / 100 * self._fps + 1e-6) + 1 - self._told if last >= 0 else 0
         if count <= 0:
@@ -85,7 +89,8 @@ class LiveMotion:
         motion = perform(lips, heard, self.style, self._fps, self._seed, first=self._told)
         self._told += count
         gone = max(round(self._told / self._fps * 100) - BEHIND - self._dropped - 1, 0)
-        self._rows, self._told_of, self._coming = self._rows[gone:], self._told_of[gone:], self._coming[gone:]
+        self._rows, self._told_of = self._rows[gone:], self._told_of[gone:]
+        self._coming, self._active = self._coming[gone:], self._active[gone:]
         self._dropped += gone
         return motion
 
@@ -100,8 +105,8 @@ class LiveMotion:
         at = moments[:, None] - self._dropped + np.arange(-BEHIND, AHEAD + 1)
         rows, told = self._rows[at], self._told_of[np.minimum(at, len(self._told_of) - 1)]
         # Of what comes the network has said nothing yet.
-        said = SHARE * (np.arange(-BEHIND, AHEAD + 1) < (STACK - moments % STACK)[:, None])[..., None]
-        heard = (1 - said) * rows[..., PHONE] + said * told[..., GATES:]
+        known = (np.arange(-BEHIND, AHEAD + 1) < (STACK - moments % STACK)[:, None])[..., None]
+        heard = rows[..., PHONE] + SHARE * known * (told[..., GATES:] - rows[..., PHONE])
         chances = halved(np.concatenate([heard, self._coming[at[:, -1]]], axis=1), 100.0)
         most = (chances[..., None] * _NEAR[:, None]).max(axis=1)
         own = np.zeros((len(frames), 2))
@@ -111,9 +116,10 @@ class LiveMotion:
                 own[:, c] = most_of @ offsets / (most_of @ self._strengths[:, kind] + FAINT)
         low, high = AGREEMENT
         contacts = [np.clip((heard[..., which].sum(2) - low) / (high - low), 0, 1) for which in self._touching]
-        contacts = (1 - SHARE) * (np.stack(contacts, axis=2) * _TOUCH).max(axis=1) + SHARE * told[:, BEHIND, :GATES]
-        gate = np.minimum(rows[:, BEHIND:, ACTIVITY].mean(axis=1) / VOICE, 1.0)
-        return weighed(most, _ALIKE), own, contacts, gate
+        contacts = (np.stack(contacts, axis=2) * _TOUCH).max(axis=1)
+        contacts += CONTACT_SHARE * (told[:, BEHIND, :GATES] - contacts)
+        active = np.concatenate([rows[:, BEHIND:, ACTIVITY], self._active[at[:, -1]]], axis=1)
+        return weighed(most, _ALIKE), own, contacts, np.minimum(active.mean(axis=1) / VOICE, 1.0)
 
 
 class _Voices:
