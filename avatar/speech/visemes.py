@@ -7,8 +7,8 @@ lips is what makes /w/, /u/ and /r/ (Browman and Goldstein 1989), so they pucker
 scanner (Birkholz 2013) o (as in AO) parts the lips half as far as a, i and I nearly as far; running speech is laxer, so
 i goes part of that way, its lips no flatter than those of e. There sh comes forward by a third of what u does, and f
 and v leave 1 to 4 mm between the lips, for teeth to show, under the highest jaw of all, with lips drawn back. Of all
-consonants s, z, t and d hold the jaw highest and most firmly (Keating et al. 1994). How firmly consonants of the tongue's
-tip stand against vowels was set with filmed lips in view.
+consonants s, z, t and d hold the jaw highest and most firmly (Keating et al. 1994). How firmly consonants of the
+tongue's tip stand against vowels was set with filmed lips in view.
 """
 
 from collections.abc import Mapping
