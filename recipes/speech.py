@@ -21,7 +21,7 @@ from avatar.errors import InputError
 from avatar.events import Event, Metric, Notice, Sink
 from avatar.recipes.speech_corpus import lips_of
 from avatar.speech.hearing import COLUMNS, LOUDNESS, MEL, PHONE
-from avatar.speech.lip_net import CURVES, DELAY, GATES, PHONES, STACK, LipNet, heard
+from avatar.speech.lip_net import CURVES, DELAY, GATES, STACK, LipNet, heard
 from avatar.speech.visemes import ARKIT_FROM_ARTICULATORS, LIP_GAP_MM, LIP_WIDTH_MM
 
 HELD_OUT = ("awb", "pc_diphone", "fi-", "machac")
@@ -170,7 +170,6 @@ def begin(data: Corpus, start: Path | None) -> LipNet:
     some = heard(data.features[:: max(len(data.features) // 100_000, 1)].float())
     net.mean.copy_(some.mean(0))
     net.scale.copy_(some.std(0).clamp_min(0.02))
-    net.prior.copy_((torch.bincount(data.phone.long(), minlength=PHONES) + 1.0) / len(data.phone))
     return net
 
 

@@ -126,11 +126,11 @@ def expected(
     return drawn_apart(np.mean([articulate(phones, times, SHARP, mouth) for phones in hearings], axis=0))
 
 
-def drawn_apart(mean: Float[np.ndarray, "t a"]) -> Float[np.ndarray, "t a"]:
+def drawn_apart(mean: Float[np.ndarray, "*t a"]) -> Float[np.ndarray, "*t a"]:
     """The same curves with the contrast of openings that a mean has lost."""
     out = mean.astype(np.float32)
     for part, wide in WIDE.items():
-        out[:, part] = wide * (out[:, part] / wide) ** CONTRAST
+        out[..., part] = wide * (out[..., part] / wide) ** CONTRAST
     return out
 
 

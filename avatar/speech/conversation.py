@@ -41,7 +41,7 @@ def converse(
     times = np.arange(len(still)) / fps
     heard = None if other is None else _prosody(other, times)
     life = LifeStream(style, fps, seed).push(_prosody(mine, times), heard)
-    return enlivened(still, life)
+    return enlivened(still.expression.numpy(), life, fps)
 
 
 def _prosody(voice: AudioTrack, times: Float[np.ndarray, "t"]) -> Prosody:

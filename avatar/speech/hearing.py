@@ -4,6 +4,7 @@ Causal but for `LOOK_AHEAD`: rows come out as sound goes in, and the same rows w
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Float
@@ -36,11 +37,12 @@ COLUMNS = BANDS + PHONES + 4
 MEL, PHONE = slice(0, BANDS), slice(BANDS, BANDS + PHONES)
 LOUDNESS, VOICING, PITCH, ACTIVITY = range(BANDS + PHONES, COLUMNS)
 _SIDE = 480
-"""Samples on both sides of a frame's centre that any of its features may see (pitch sees most)."""
+"""Samples on both sides of a frame's centre that its pitch sees; the other features see `SPAN` / 2, and come sooner."""
 _PRIOR_CEPSTRUM = np.array([55.0, 2.0, 3.0, 3.0, 0, 0, 0, 0, 0, 0, 0, 0, 0], np.float32)
 _PRIOR_FRAMES, _MEAN_FRAMES = 25, 400
 _QUIET = -85.0
-_PITCHES = (60.0, 400.0)
+_PERIODS = round(RATE / 400.0), round(RATE / 60.0)
+"""Samples of the shortest and the longest period of a voice."""
 
 
 @dataclass
@@ -75,18 +77,34 @@ class FeatureStream:
         self._cepstra: list[np.ndarray] = []
         self._plain = np.zeros((0, BANDS + 4), np.float32)
         self._likelihood = np.zeros((0, 3 * PHONES), np.float32)
-        self._forward = np.full(3 * PHONES, 1.0 / (3 * PHONES))
+        self._now = np.full(3 * PHONES, 1.0 / (3 * PHONES))
+        self._known = np.zeros((0, 3 * PHONES))
+        """Chances of states by all that came before, of rows that are not told yet."""
+        self._likely = np.zeros((0, LAG, 3 * PHONES))
+        """Chances of states in the rows after each that was told last, not yet summed."""
+        self._active = np.zeros((0, REACH), np.float32)
+        """Activity in the rows after each that was told last."""
 
     def push(self, samples: Float[np.ndarray, "s"]) -> Float[np.ndarray, "n c"]:
         """Rows that can be told now; `samples` are the next ones at 16 kHz."""
         self._heard += len(samples)
         self._samples = np.concatenate([self._samples, samples.astype(np.float32)])
-        count = (len(self._samples) - 2 * _SIDE) // HOP + 1
+        self._likely, self._active = self._likely[:0], self._active[:0]
+        centre = _SIDE + (self._level.frames - self._rows) * HOP
+        count = (len(self._samples) - centre - SPAN // 2) // HOP + 1
         if count <= 0:
             return np.zeros((0, COLUMNS), np.float32)
-        self._hear(count)
-        self._samples = self._samples[count * HOP :]
+        self._hear(self._samples[centre - SPAN // 2 - 1 :], count)
         return self._told()
+
+    def coming(self) -> tuple[Float[np.ndarray, "n l p"], Float[np.ndarray, "n r"]]:
+        """Of each row that the last `push` told, by the sound that the row knows: chances of phones in the `LAG` rows
+        after it, and activity in the `REACH` rows after it.
+
+        The row after is nearly as sure as the row itself, the last one knows nothing of what follows it.
+        """
+        share = self._likely.reshape(-1, LAG, PHONES, 3).sum(3)
+        return (share / share.sum(2, keepdims=True)).astype(np.float32), self._active
 
     def finish(self) -> Float[np.ndarray, "n c"]:
         """The last rows, as if silence followed: in all one for every 10 ms begun."""
@@ -96,27 +114,28 @@ class FeatureStream:
         self._heard = heard
         return rows[:missing]
 
-    def _hear(self, count: int) -> None:
-        """Features of the next `count` frames that need no frame after them."""
-        windows = np.lib.stride_tricks.sliding_window_view(self._samples, 2 * _SIDE)[: count * HOP : HOP]
+    def _hear(self, samples: Float[np.ndarray, "s"], count: int) -> None:
+        """Features of the next `count` frames that need no frame after them, but for pitch."""
+        windows = np.lib.stride_tricks.sliding_window_view(samples, SPAN + 1)[: count * HOP : HOP]
         plain = np.empty((count, BANDS + 4), np.float32)
-        middle = windows[:, _SIDE - WINDOW // 2 : _SIDE + WINDOW // 2] * np.hanning(WINDOW).astype(np.float32)
+        first = SPAN // 2 + 1 - WINDOW // 2
+        middle = windows[:, first : first + WINDOW] * np.hanning(WINDOW).astype(np.float32)
         power = np.abs(np.asarray(rfft(middle, 512))) ** 2 / (WINDOW / 4) ** 2
         plain[:, :BANDS] = 10.0 * np.log10(power @ self._bands + 1e-12)
         loud = np.maximum(10.0 * np.log10(power @ _SPEECH + 1e-12), _QUIET)
-        plain[:, BANDS + 1 : BANDS + 3] = pitch(windows)
-        cepstrum = cepstra(spectra(windows[:, _SIDE - SPAN // 2 - 1 : _SIDE + SPAN // 2]))
-        for i in range(count):
-            self._level.follow(float(loud[i]))
-            if loud[i] > max(self._level.peak - 35.0, -75.0):
+        cepstrum = cepstra(spectra(windows))
+        peaks = np.empty((count, 1), np.float32)
+        for i, level in enumerate(loud.tolist()):
+            self._level.follow(level)
+            peaks[i], plain[i, -1] = self._level.peak, self._level.active
+            if level > max(self._level.peak - 35.0, -75.0):
                 self._counted = min(self._counted + 1, _MEAN_FRAMES)
                 self._mean += (cepstrum[i] - self._mean) / self._counted
             fresh = cepstrum[i] - self._mean
             self._cepstra += [fresh] * (1 if self._level.frames > 1 else 1 + SLOPE_FRAMES)
-            peak = self._level.peak
-            plain[i, :BANDS] = np.clip((plain[i, :BANDS] - peak) / 20.0 + 1.0, -3.0, 2.0)
-            plain[i, BANDS] = max((loud[i] - peak) / 20.0 + 1.0, -3.0)
-            plain[i, BANDS + 3] = self._level.active
+        plain[:, BANDS] = loud
+        plain[:, : BANDS + 1] = np.maximum((plain[:, : BANDS + 1] - peaks) / 20.0 + 1.0, -3.0)
+        plain[:, :BANDS] = np.minimum(plain[:, :BANDS], 2.0)
         self._plain = np.concatenate([self._plain, plain])
 
     def _told(self) -> Float[np.ndarray, "n c"]:
@@ -133,7 +152,11 @@ class FeatureStream:
         out[:, PHONE] = self._smoothed(count)
         out[:, MEL] = self._plain[MEL_LEAD : MEL_LEAD + count, :BANDS]
         out[:, LOUDNESS:] = self._plain[:count, BANDS:]
+        windows = np.lib.stride_tricks.sliding_window_view(self._samples, 2 * _SIDE)[: count * HOP : HOP]
+        out[:, VOICING : PITCH + 1] = pitch(windows)
+        self._active = np.lib.stride_tricks.sliding_window_view(self._plain[1 : count + REACH, -1], REACH)
         self._likelihood, self._plain = self._likelihood[count:], self._plain[count:]
+        self._samples = self._samples[count * HOP :]
         self._rows += count
         return out
 
@@ -142,54 +165,57 @@ class FeatureStream:
 
         States run left to right through a phone, phones follow each other as in `avatar.speech.chain`.
         """
-        future = np.ones((count, 3 * PHONES))
+        fresh = self._likelihood[len(self._known) :]
+        known = np.empty((len(fresh), 3 * PHONES))
+        for i, likelihood in enumerate(fresh):
+            self._now = self._now @ _step() * likelihood
+            self._now /= np.add.reduce(self._now)
+            known[i] = self._now
+        known = np.concatenate([self._known, known])
+        future, self._likely = np.ones((count, 3 * PHONES)), np.empty((count, LAG, 3 * PHONES))
         for ahead in range(LAG, 0, -1):
-            seen = future * self._likelihood[ahead : ahead + count]
-            future = _before(seen)
+            self._likely[:, ahead - 1] = known[ahead : ahead + count] * future
+            future = (future * self._likelihood[ahead : ahead + count]) @ _step().T
             future /= future.max(axis=1, keepdims=True)
-        out = np.empty((count, PHONES), np.float32)
-        for i in range(count):
-            self._forward = _after(self._forward) * self._likelihood[i]
-            self._forward /= self._forward.sum()
-            share = (self._forward * future[i]).reshape(PHONES, 3).sum(1)
-            out[i] = share / share.sum()
-        return out
+        share = (known[:count] * future).reshape(count, PHONES, 3).sum(2)
+        self._known = known[count:]
+        return (share / share.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
-def _after(state: Float[np.ndarray, "q"]) -> Float[np.ndarray, "q"]:
-    """One step of the chain: chances of the states a frame later."""
-    out = STAY * state
-    out[1::3] += (1 - STAY) * state[0::3]
-    out[2::3] += (1 - STAY) * state[1::3]
-    out[0::3] += (1 - STAY) * (state[2::3] @ followers())
-    return out
-
-
-def _before(seen: Float[np.ndarray, "n q"]) -> Float[np.ndarray, "n q"]:
-    """The transpose of `_after`, for every row."""
-    out = STAY * seen
-    out[:, 0::3] += (1 - STAY) * seen[:, 1::3]
-    out[:, 1::3] += (1 - STAY) * seen[:, 2::3]
-    out[:, 2::3] += (1 - STAY) * (seen[:, 0::3] @ followers().T)
+@lru_cache(maxsize=1)
+def _step() -> Float[np.ndarray, "q q"]:
+    """Row by row, the chances of the states a frame after a state."""
+    out = STAY * np.eye(3 * PHONES)
+    within = np.arange(0, 3 * PHONES, 3)
+    out[within, within + 1] = out[within + 1, within + 2] = 1 - STAY
+    out[2::3, 0::3] += (1 - STAY) * followers()
     return out
 
 
 def pitch(windows: Float[np.ndarray, "n w"]) -> Float[np.ndarray, "n 2"]:
     """Voicing (height of the normalised autocorrelation's peak) and pitch in octaves above 100 Hz (0 if unvoiced)."""
-    count = windows.shape[1]
-    centred = (windows - windows.mean(axis=1, keepdims=True)) * np.hanning(count).astype(np.float32)
-    size = 2 * count  # nothing wraps around
-    spectrum = np.abs(np.asarray(rfft(centred, size))) ** 2
-    spectrum[:, round(1500 / RATE * size) :] = 0.0
-    correlation = np.asarray(irfft(spectrum, size))
-    window = np.asarray(irfft(np.abs(np.asarray(rfft(np.hanning(count), size))) ** 2, size))
-    first, last = round(RATE / _PITCHES[1]), round(RATE / _PITCHES[0])
-    shape = correlation[:, first:last] / np.maximum(correlation[:, :1], 1e-9) * (window[0] / window[first:last])
+    hann, whole, dear = _pitch_weights(windows.shape[1])
+    centred = (windows - windows.sum(axis=1, keepdims=True) / len(hann)) * hann
+    size = 2 * len(hann)  # nothing wraps around
+    spectrum = np.asarray(rfft(centred, size))
+    power = spectrum.real**2 + spectrum.imag**2
+    power[:, round(1500 / RATE * size) :] = 0.0
+    correlation = np.asarray(irfft(power, size))
+    first, last = _PERIODS
+    shape = correlation[:, first:last] / np.maximum(correlation[:, :1], 1e-9) * whole
     # The shortest lag of several alike is the period; longer ones are its multiples.
-    best = (shape - 0.02 * np.log2(np.arange(first, last) / first)).argmax(axis=1)
-    voicing = np.clip(np.take_along_axis(shape, best[:, None], 1)[:, 0], 0.0, 1.0)
+    best = (shape - dear).argmax(axis=1)
+    voicing = np.clip(shape[np.arange(len(shape)), best], 0.0, 1.0)
     octaves = np.log2(RATE / (first + best) / 100.0) * (voicing > 0.5)
     return np.stack([voicing, octaves], axis=1).astype(np.float32)
+
+
+@lru_cache(maxsize=1)
+def _pitch_weights(count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A window, and for each period what the window's own correlation takes from it, and how dear it is."""
+    window = np.hanning(count)
+    own, (first, last) = np.correlate(window, window, "full")[count - 1 :], _PERIODS
+    return window.astype(np.float32), own[0] / own[first:last], 0.02 * np.log2(np.arange(first, last) / first)
 
 
 _SPEECH = mel_filters(BANDS).sum(axis=0)

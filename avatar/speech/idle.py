@@ -204,11 +204,8 @@ def _steps(
     targets: Float[np.ndarray, "c k"],
 ) -> Float[np.ndarray, "t k"]:
     """From each target to the next, beginning at its moment; the first one is reached before `times` begin."""
-    out = np.repeat(targets[:1], len(times), axis=0)
-    for moment, length, change in zip(moments[1:], seconds[1:], np.diff(targets, axis=0), strict=True):
-        begin = int(np.searchsorted(times, moment))
-        out[begin:] += eased((times[begin:] - moment) / length)[:, None] * change
-    return out
+    done = eased((times[:, None] - moments[1:]) / seconds[1:])
+    return targets[0] + done @ np.diff(targets, axis=0)
 
 
 def _spline(times: Float[np.ndarray, "t"], spacing: float, seed: int, process: int) -> Float[np.ndarray, "t 3"]:
@@ -218,6 +215,10 @@ def _spline(times: Float[np.ndarray, "t"], spacing: float, seed: int, process: i
         return np.zeros((0, 3))
     _, knots = _drawn(seed, process, cells[0], cells[1] + 3)
     low, x = np.divmod(times / spacing, 1.0)
-    weights = np.stack([(1 - x) ** 3, 3 * x**3 - 6 * x**2 + 4, 3 * (1 + x - x * x) * x + 1, x**3], axis=1) / 6
+    weights = x[:, None] ** np.arange(4) @ _SPLINE
     rows = low.astype(int)[:, None] - cells[0] + np.arange(4)
-    return np.einsum("tk,tki->ti", weights, knots[rows, :3]) / SPLINE_STD
+    return (weights[:, None] @ knots[rows, :3])[:, 0] / SPLINE_STD
+
+
+_SPLINE = np.array([[1.0, 4.0, 1.0, 0.0], [-3.0, 0.0, 3.0, 0.0], [3.0, -6.0, 3.0, 0.0], [-1.0, 3.0, -3.0, 1.0]]) / 6
+"""Row by row, what each power of the place between two knots adds to the weights of four knots."""

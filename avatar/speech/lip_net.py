@@ -61,15 +61,12 @@ class LipNet(nn.Module):
 
     mean: Tensor
     scale: Tensor
-    prior: Tensor
-    """Share of each phone in the time of the corpus."""
 
     def __init__(self, channels: int = 96):
         super().__init__()
         self.channels = channels
         self.register_buffer("mean", torch.zeros(COLUMNS))
         self.register_buffer("scale", torch.ones(COLUMNS))
-        self.register_buffer("prior", torch.full((PHONES,), 1.0 / PHONES))
         self.enter = nn.Linear(STACK * COLUMNS + STYLES, channels)
         self.blocks = nn.ModuleList(Block(channels, d, f) for d, f in zip(_DILATIONS, _FUTURE, strict=True))
         self.leave = nn.Linear(channels, CURVES + GATES + PHONES)

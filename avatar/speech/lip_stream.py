@@ -2,7 +2,7 @@
 
 import numpy as np
 from jaxtyping import Float
-from scipy.special import erf, expit, softmax
+from scipy.special import erf, expit
 from torch import nn
 
 from avatar.speech.hearing import COLUMNS, LOOK_AHEAD, PHONE, FeatureStream
@@ -24,13 +24,19 @@ def _heard(features: Rows) -> Rows:
 
 
 class _Dense:
-    """A dense layer."""
+    """A dense layer; of what comes in normalised, gain and offset are in the weights."""
 
-    def __init__(self, layer: nn.Linear):
-        self._weight, self._bias = layer.weight.detach().numpy().T.copy(), layer.bias.detach().numpy()
+    def __init__(self, layer: nn.Linear, norm: nn.LayerNorm | None = None):
+        weight, self._bias = layer.weight.detach().numpy().T.copy(), layer.bias.detach().numpy()
+        if norm is not None:
+            self._bias = self._bias + norm.bias.detach().numpy() @ weight
+            weight *= norm.weight.detach().numpy()[:, None]
+        self._weight = weight
 
     def __call__(self, x: Rows) -> Rows:
-        return x @ self._weight + self._bias
+        out = x @ self._weight
+        out += self._bias
+        return out
 
 
 class _Block:
@@ -39,8 +45,8 @@ class _Block:
     def __init__(self, block: Block, past: Rows):
         self._past, self._dilation, self._start = past, block.dilation, block.past - block.future
         self._taps, self._eps = block.taps.detach().numpy(), block.norm.eps
-        self._gain, self._bias = block.norm.weight.detach().numpy(), block.norm.bias.detach().numpy()
-        self._up, self._down = _Dense(block.up), _Dense(block.down)
+        self._mean = np.full((past.shape[1], 1), 1.0 / past.shape[1], np.float32)
+        self._up, self._down = _Dense(block.up, block.norm), _Dense(block.down)
 
     def __call__(self, x: Rows) -> Rows:
         known, count = np.concatenate([self._past, x]), len(x)
@@ -48,11 +54,16 @@ class _Block:
         mixed = known[:count] * self._taps[0]
         for i in range(1, len(self._taps)):
             mixed += known[i * self._dilation : i * self._dilation + count] * self._taps[i]
-        mixed -= mixed.mean(1, keepdims=True)
-        mixed *= self._gain / np.sqrt(np.square(mixed).mean(1, keepdims=True) + self._eps)
-        inner = self._up(mixed + self._bias)
-        inner *= 0.5 + 0.5 * erf(inner * np.float32(0.5**0.5))  # GELU
-        return known[self._start : self._start + count] + self._down(inner)
+        mixed -= mixed @ self._mean
+        mixed /= np.sqrt((mixed * mixed) @ self._mean + self._eps)
+        inner = self._up(mixed)
+        inner *= 0.5 + 0.5 * erf(inner * _HALF_ROOT)  # GELU
+        out = self._down(inner)
+        out += known[self._start : self._start + count]
+        return out
+
+
+_HALF_ROOT = np.float32(0.5**0.5)
 
 
 class FrameStream:
@@ -86,7 +97,9 @@ class FrameStream:
         self._told += len(out)
         out[:, :CURVES] = out[:, :CURVES].clip(0.0, 1.0)
         out[:, CURVES : CURVES + GATES] = expit(out[:, CURVES : CURVES + GATES])
-        out[:, CURVES + GATES :] = softmax(out[:, CURVES + GATES :], axis=1)
+        phones = out[:, CURVES + GATES :]
+        np.exp(phones - phones.max(axis=1, keepdims=True), out=phones)
+        phones /= phones.sum(axis=1, keepdims=True)
         return out
 
     def finish(self) -> Float[np.ndarray, "n o"]:

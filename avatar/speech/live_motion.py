@@ -1,35 +1,38 @@
 """Motion from a voice while it speaks: the rules on chances of phones (`blend`), with `DELAY` seconds of future.
 
-Nothing has to be decided, so nothing has to be waited for. Acoustic tables and the network hear the phones, half and
-half; of the last 50 ms only the tables have told yet.
+Nothing has to be decided, so nothing has to be waited for. Acoustic tables and the network hear the phones. Of the last
+50 ms only the tables have told yet, and of the 60 ms after these, whose sound was heard but not what follows it, they
+have a first guess. The mouth is free to move a little before a voice is heard.
 """
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from avatar.core import MotionSequence
 from avatar.speech.acoustics import acoustic_tables
-from avatar.speech.articulation import AGREEMENT, RAMP, drawn_apart
-from avatar.speech.blend import nearness, weighted_targets
+from avatar.speech.articulation import AGREEMENT, RAMP
+from avatar.speech.blend import FAINT, halved, kinds, sounds, weighed, weighted_targets
 from avatar.speech.features import HOP, RATE
 from avatar.speech.habits import GROUP, moved
-from avatar.speech.hearing import ACTIVITY, LOOK_AHEAD, PHONE, FeatureStream
+from avatar.speech.hearing import ACTIVITY, LAG, LOOK_AHEAD, PHONE, PHONES, REACH, FeatureStream
 from avatar.speech.lip_net import CURVES, GATES, STACK, shipped_net
 from avatar.speech.lip_stream import FrameStream
 from avatar.speech.performance import Lips, Prosody, perform
 from avatar.speech.phones import LEAD, SILENCE
 from avatar.speech.style import SpeechStyle
 from avatar.speech.vad import CHUNK, SURE, VoiceDetector
-from avatar.speech.visemes import ALIKE, CLOSURES, CONTACTS, DIPHTHONGS, JAW, PUCKER, VISEMES
+from avatar.speech.visemes import ALIKE, CLOSURES, CONTACTS, JAW, PUCKER, VISEMES
 
 AHEAD, BEHIND = 5, 20
-"""Rows (10 ms) of the future and of the past that shape a moment."""
+"""Rows (10 ms) of the future and of the past that shape a moment, besides `LAG` that are guessed."""
 DELAY = LOOK_AHEAD + AHEAD / 100
 """Seconds of sound after a moment that its lips depend on (153 ms)."""
-SHARE = 0.5
-"""Part of the network in which phones are heard, and in the contacts."""
-VOICE = 0.5
-"""Activity from which the mouth is wholly free to move."""
+SHARE, CONTACT_SHARE = 0.6, 0.7
+"""Part of the network in which phones are heard, and in the contacts: it hears them better (voices held out)."""
+VOICE = 1 / 3
+"""Mean activity, of a moment and of what is known of the time after it, from which the mouth is wholly free to move."""
+_BLOCK = 64
+"""Frames made at once: memory does not grow with the length of a piece."""
 _RECENT = 22
 """Pieces of 32 ms (0.7 s), in one of which a voice was heard if what is loud now is one."""
 
@@ -46,15 +49,18 @@ class LiveMotion:
         self.style = style
         self._fps, self._seed, self._told = fps, seed, 0
         self._features, self._frames, self._voices = FeatureStream(), FrameStream(shipped_net()), _Voices()
-        self._targets, self._strengths = weighted_targets()
-        self._groups = _weighted_groups()
+        self._strengths, self._groups = weighted_targets()[1], _weighted_groups()
         names = acoustic_tables().phones
-        self._shuts = np.array([name in CLOSURES for name in names])
-        self._bites = np.array([name in CONTACTS for name in names])
+        self._touching = [[i for i, name in enumerate(names) if name in parts] for parts in (CLOSURES, CONTACTS)]
+        """Phones at which the lips touch each other, and at which they touch the teeth."""
         self._rows = np.zeros((BEHIND, self._features.push(np.zeros(0, np.float32)).shape[1]), np.float32)
         self._rows[:, PHONE] = still = [name == SILENCE for name in names]
         self._told_of = np.tile(np.array([0.0] * GATES + still, np.float32), (BEHIND, 1))
         """What the network says of those rows: the two contacts, chances of phones."""
+        self._coming = np.zeros((BEHIND, LAG, PHONES), np.float32)
+        """Chances of phones after each of those rows."""
+        self._active = np.zeros((BEHIND, REACH), np.float32)
+        """Activity after each of those rows."""
         self._dropped = -BEHIND
         """Rows before those that are kept."""
 
@@ -65,20 +71,27 @@ class LiveMotion:
         said = self._frames.push(rows)[:, CURVES:]
         self._told_of = np.concatenate([self._told_of, np.repeat(said, STACK, axis=0)])
         first = self._dropped + len(self._rows)
-        rows[:, ACTIVITY] *= [self._voices.near(first + i) for i in range(len(rows))]
-        self._rows = np.concatenate([self._rows, rows])
+        near = np.array([self._voices.near(first + i) for i in range(len(rows))], np.float32)
+        phones, active = self._features.coming()
+        rows[:, ACTIVITY] *= near
+        self._rows, self._coming = np.concatenate([self._rows, rows]), np.concatenate([self._coming, phones])
+        self._active = np.concatenate([self._active, active * near[:, None]])
         last = self._dropped + len(self._rows) - 1 - AHEAD
         count = int(last / 100 * self._fps + 1e-6) + 1 - self._told if last >= 0 else 0
         if count <= 0:
             return None
-        parts = [self._moment(self._told + i) for i in range(count)]
-        curves, own, shut, bite, gate = (np.array(part, np.float32) for part in zip(*parts, strict=True))
+        frames = np.arange(self._told, self._told + count)
+        parts = [self._moments(frames[at : at + _BLOCK]) for at in range(0, count, _BLOCK)]
+        curves, own, contacts, gate = (np.concatenate(part) for part in zip(*parts, strict=True))
+        shut, bite = contacts.T.astype(np.float32)
         lips, heard = Lips(curves=curves, shut=shut, bite=bite), Prosody(gate=gate, emphasis=np.zeros(count))
         lips = moved(lips, *own.T) if self.style.habits else lips
         motion = perform(lips, heard, self.style, self._fps, self._seed, first=self._told)
         self._told += count
         gone = max(round(self._told / self._fps * 100) - BEHIND - self._dropped - 1, 0)
-        self._rows, self._told_of, self._dropped = self._rows[gone:], self._told_of[gone:], self._dropped + gone
+        self._rows, self._told_of = self._rows[gone:], self._told_of[gone:]
+        self._coming, self._active = self._coming[gone:], self._active[gone:]
+        self._dropped += gone
         return motion
 
     @property
@@ -86,30 +99,27 @@ class LiveMotion:
         """The moment of the newest frame."""
         return (self._told - 1) / self._fps
 
-    def _moment(self, frame: int) -> tuple[np.ndarray, np.ndarray, float, float, float]:
+    def _moments(self, frames: Int[np.ndarray, "t"]) -> tuple[np.ndarray, ...]:
         """Articulators, what habits open and widen (mm), the two contacts, and how free the mouth is to move."""
-        moment = round(frame / self._fps * 100)
-        centre = moment - self._dropped
-        rows, told = (kept[centre - BEHIND : centre + AHEAD + 1] for kept in (self._rows, self._told_of))
-        chances = rows[:, PHONE].astype(np.float64)
+        moments = np.round(frames / self._fps * 100).astype(int)
+        at = moments[:, None] - self._dropped + np.arange(-BEHIND, AHEAD + 1)
+        rows, told = self._rows[at], self._told_of[np.minimum(at, len(self._told_of) - 1)]
         # Of what comes the network has said nothing yet.
-        known = BEHIND + STACK - moment % STACK
-        chances[:known] += SHARE * (told[:known, GATES:] - chances[:known])
-        blend, weight = chances @ self._targets, chances @ self._strengths
-        curves = (_NEAR.T * blend.T).sum(1) / ((_NEAR.T * weight.T).sum(1) + 1e-4)
-        curves = drawn_apart(curves[None])[0]
-        own = np.zeros(2)
+        known = (np.arange(-BEHIND, AHEAD + 1) < (STACK - moments % STACK)[:, None])[..., None]
+        heard = rows[..., PHONE] + SHARE * known * (told[..., GATES:] - rows[..., PHONE])
+        chances = halved(np.concatenate([heard, self._coming[at[:, -1]]], axis=1), 100.0)
+        most = (chances[..., None] * _NEAR[:, None]).max(axis=1)
+        own = np.zeros((len(frames), 2))
         if self.style.habits:
-            habits, kinds = np.array(self.style.habits), [JAW, PUCKER]
-            offsets = chances @ np.einsum("cpk,kc->pc", self._groups, habits)
-            own = (_NEAR[:, kinds] * offsets).sum(0) / ((_NEAR[:, kinds] * weight[:, kinds]).sum(0) + 1e-4)
+            for c, kind in enumerate((JAW, PUCKER)):
+                most_of, offsets = most[..., _ALIKE[kind]], self._groups[c] @ np.array(self.style.habits)[:, c]
+                own[:, c] = most_of @ offsets / (most_of @ self._strengths[:, kind] + FAINT)
         low, high = AGREEMENT
-        shut, bite = (
-            (1 - SHARE) * (np.clip((chances[:, which].sum(1) - low) / (high - low), 0, 1) * _TOUCH).max() + SHARE * said
-            for which, said in zip((self._shuts, self._bites), told[BEHIND, :GATES], strict=True)
-        )
-        gate = min(float(rows[BEHIND:, ACTIVITY].mean()) / VOICE, 1.0)
-        return curves.astype(np.float32), own, float(shut), float(bite), gate
+        contacts = [np.clip((heard[..., which].sum(2) - low) / (high - low), 0, 1) for which in self._touching]
+        contacts = (np.stack(contacts, axis=2) * _TOUCH).max(axis=1)
+        contacts += CONTACT_SHARE * (told[:, BEHIND, :GATES] - contacts)
+        active = np.concatenate([rows[:, BEHIND:, ACTIVITY], self._active[at[:, -1]]], axis=1)
+        return weighed(most, _ALIKE), own, contacts, np.minimum(active.mean(axis=1) / VOICE, 1.0)
 
 
 class _Voices:
@@ -133,18 +143,17 @@ class _Voices:
         return bool(self._heard[: max(known - self._gone, 0)].any())
 
 
-def _weighted_groups() -> Float[np.ndarray, "2 p k"]:
-    """Of each phone of the tables: its dominance over opening and shape, in the columns of `ALIKE` it belongs to."""
-    names = acoustic_tables().phones
+def _weighted_groups() -> Float[np.ndarray, "2 q k"]:
+    """Of each of `blend.sounds`: its dominance over opening and shape, in the column of `ALIKE` it belongs to."""
+    names = sounds()
     out = np.zeros((2, len(names), len(ALIKE)))
-    for p, name in enumerate(names):
-        halves = DIPHTHONGS.get(name, (name,))
-        for half in (h for h in halves if h in GROUP):
-            out[:, p, GROUP[half]] += np.array(VISEMES[half].dominance)[[JAW, PUCKER]] / len(halves)
+    for q, name in enumerate(names):
+        if name in GROUP:
+            out[:, q, GROUP[name]] = np.array(VISEMES[name].dominance)[[JAW, PUCKER]]
     return out
 
 
-_AWAY = np.arange(-BEHIND, AHEAD + 1) / 100 - LEAD
+_AWAY = np.arange(-BEHIND, AHEAD + LAG + 1) / 100 - LEAD
 """Seconds from a moment of the lips to the rows about it."""
-_NEAR = nearness(_AWAY)
-_TOUCH = 0.5 + 0.5 * np.cos(np.pi * np.minimum(np.abs(_AWAY) / RAMP, 1.0))
+_NEAR, _ALIKE = kinds(_AWAY)
+_TOUCH = (0.5 + 0.5 * np.cos(np.pi * np.minimum(np.abs(_AWAY[: BEHIND + AHEAD + 1]) / RAMP, 1.0)))[:, None]

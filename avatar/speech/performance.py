@@ -1,6 +1,6 @@
 """From lips to a whole head: a person's way, contacts, silence, emotion, and life. Shared by all models."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -56,38 +56,27 @@ def perform(lips: Lips, heard: Prosody, style: SpeechStyle, fps: float, seed: in
     Args:
         first: frames of the same head that came before these.
     """
-    still = _still(_expression(lips, heard, style), fps)
-    return enlivened(still, LifeStream(style, fps, seed, first=first, talking=True).push(heard))
+    life = LifeStream(style, fps, seed, first=first, talking=True).push(heard)
+    return enlivened(_expression(lips, heard, style), life, fps)
 
 
-def enlivened(motion: MotionSequence, life: Life) -> MotionSequence:
-    """The same lips on a head that lives; `motion` is of a still one."""
-    expression = motion.expression.numpy() + life.face
+def enlivened(expression: Float[np.ndarray, "t 52"], life: Life, fps: float) -> MotionSequence:
+    """Lips on a head that lives; `expression` is that of a still one."""
+    out = expression + life.face
     lids = life.lids[:, None]
-    expression[:, _BLINKS] = np.maximum(expression[:, _BLINKS], lids)
-    expression[:, _WIDE] *= 1.0 - np.minimum(lids, 1.0)
-    pose = np.tile(np.eye(4), (len(motion), 1, 1))
+    out[:, _BLINKS] = np.maximum(out[:, _BLINKS], lids)
+    out[:, _WIDE] *= 1.0 - np.minimum(lids, 1.0)
+    pose = np.zeros((len(out), 4, 4))
     pose[:, :3, :3] = Rotation.from_rotvec(life.turn).as_matrix()
-    pose[:, :3, 3] = life.body
-    rise = np.zeros((len(motion), 3))
+    pose[:, :3, 3], pose[:, 3, 3] = life.body, 1.0
+    rise = np.zeros((len(out), 3))
     rise[:, 1] = -life.breath
-    return replace(
-        motion,
-        expression=torch.from_numpy(np.clip(expression, 0.0, 1.0).astype(np.float32)),
+    return MotionSequence(
+        expression=torch.from_numpy(np.clip(out, 0.0, 1.0).astype(np.float32)),
         T_world_head=torch.from_numpy(pose).float(),
         neck=torch.from_numpy(life.turn).float(),
         gaze=torch.from_numpy(np.repeat(life.gaze[:, None], 2, axis=1)).float(),
         torso=torch.from_numpy(rise).float(),
-    )
-
-
-def _still(expression: Float[np.ndarray, "t 52"], fps: float) -> MotionSequence:
-    count = len(expression)
-    return MotionSequence(
-        expression=torch.from_numpy(expression),
-        T_world_head=torch.eye(4).repeat(count, 1, 1),
-        neck=torch.zeros(count, 3),
-        gaze=torch.zeros(count, 2, 2),
         fps=fps,
     )
 

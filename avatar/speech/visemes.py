@@ -2,12 +2,13 @@
 
 Targets describe careful but relaxed speech; they come from the articulation of the sounds (place, height, rounding),
 with the strengths of co-articulation ordered as in Cohen and Massaro (1993): labials, labiodentals, rounded and
-hushing sounds impose themselves, velars, alveolars and /h/ give way to their neighbours. A narrow slit between the
+hushing sounds impose themselves, velars and /h/ give way to their neighbours. A narrow slit between the
 lips is what makes /w/, /u/ and /r/ (Browman and Goldstein 1989), so they pucker; a funnel would part the lips. In the
 scanner (Birkholz 2013) o (as in AO) parts the lips half as far as a, i and I nearly as far; running speech is laxer, so
 i goes part of that way, its lips no flatter than those of e. There sh comes forward by a third of what u does, and f
 and v leave 1 to 4 mm between the lips, for teeth to show, under the highest jaw of all, with lips drawn back. Of all
-consonants s, z, t and d hold the jaw highest and most firmly (Keating et al. 1994).
+consonants s, z, t and d hold the jaw highest and most firmly (Keating et al. 1994). How firmly consonants of the
+tongue's tip stand against vowels was set with filmed lips in view.
 """
 
 from collections.abc import Mapping
@@ -135,7 +136,7 @@ _VOWELS = {
     "AH": viseme((0.24, 0.25, 0.03, 0.00, 0.10), (0.8, 0.5)),
     "AO": viseme((0.17, 0.10, 0.12, 0.45, 0.00), (1.0, 1.0)),
     "EH": viseme((0.27, 0.35, 0.00, 0.00, 0.35), (0.9, 0.8)),
-    "ER": viseme((0.11, 0.12, 0.06, 0.30, 0.00), (0.8, 0.9)),
+    "ER": viseme((0.11, 0.12, 0.06, 0.30, 0.00), (1.1, 0.9)),
     "IH": viseme((0.19, 0.30, 0.00, 0.00, 0.35), (0.8, 0.7)),
     "IY": viseme((0.15, 0.38, 0.00, 0.00, 0.38), (0.9, 1.0)),
     "O": viseme((0.08, 0.05, 0.12, 0.62, 0.00), (1.0, 1.0)),  # how OW begins
@@ -148,19 +149,19 @@ _CONSONANTS = {
     "M": viseme((0.03, 0.00, 0.00, 0.00, 0.05), (1.2, 0.2)),
     "F": viseme((0.05, 0.10, 0.00, 0.00, 0.12), (1.1, 0.4)),
     "V": viseme((0.05, 0.10, 0.00, 0.00, 0.12), (1.1, 0.4)),
-    "TH": viseme((0.09, 0.20, 0.00, 0.00, 0.18), (0.7, 0.4)),
-    "DH": viseme((0.09, 0.18, 0.00, 0.00, 0.15), (0.6, 0.2)),
-    "T": viseme((0.05, 0.15, 0.00, 0.00, 0.20), (0.7, 0.2)),
-    "D": viseme((0.05, 0.15, 0.00, 0.00, 0.18), (0.7, 0.2)),
-    "N": viseme((0.08, 0.22, 0.00, 0.00, 0.18), (0.5, 0.2)),
-    "L": viseme((0.10, 0.22, 0.00, 0.00, 0.10), (0.6, 0.3)),
-    "S": viseme((0.04, 0.26, 0.00, 0.00, 0.28), (1.0, 0.5)),
-    "Z": viseme((0.04, 0.26, 0.00, 0.00, 0.28), (1.0, 0.5)),
+    "TH": viseme((0.09, 0.20, 0.00, 0.00, 0.18), (1.0, 0.4)),
+    "DH": viseme((0.09, 0.18, 0.00, 0.00, 0.15), (0.85, 0.2)),
+    "T": viseme((0.05, 0.15, 0.00, 0.00, 0.20), (1.0, 0.2)),
+    "D": viseme((0.05, 0.15, 0.00, 0.00, 0.18), (1.0, 0.2)),
+    "N": viseme((0.08, 0.22, 0.00, 0.00, 0.18), (0.7, 0.2)),
+    "L": viseme((0.10, 0.22, 0.00, 0.00, 0.10), (0.85, 0.3)),
+    "S": viseme((0.04, 0.26, 0.00, 0.00, 0.28), (1.4, 0.5)),
+    "Z": viseme((0.04, 0.26, 0.00, 0.00, 0.28), (1.4, 0.5)),
     "SH": viseme((0.05, 0.20, 0.16, 0.27, 0.00), (0.9, 1.1)),
     "ZH": viseme((0.05, 0.20, 0.16, 0.27, 0.00), (0.9, 1.1)),
     "CH": viseme((0.05, 0.20, 0.14, 0.22, 0.00), (0.9, 1.1)),
     "JH": viseme((0.05, 0.20, 0.14, 0.22, 0.00), (0.9, 1.1)),
-    "R": viseme((0.06, 0.05, 0.04, 0.50, 0.00), (0.7, 0.8)),
+    "R": viseme((0.06, 0.05, 0.04, 0.50, 0.00), (1.0, 0.8)),
     "W": viseme((0.02, 0.00, 0.00, 0.95, 0.00), (1.3, 1.3)),
     "Y": viseme((0.12, 0.30, 0.00, 0.00, 0.40), (0.6, 0.6)),
     "K": viseme((0.11, 0.20, 0.00, 0.00, 0.10), (0.3, 0.1)),

@@ -41,6 +41,20 @@ def test_between_two_phones_the_lips_lie_between():
         assert min(i[part], u[part]) < both[part] < max(i[part], u[part])
 
 
+def test_a_phone_counts_once_however_long_it_lasts():
+    silence = chances(["SIL"], 60)
+    short, long = silence.copy(), silence.copy()
+    short[29:31], long[20:31] = chances(["AA"], 2), chances(["AA"], 11)
+    one, other = (blended(said, HZ)[30] for said in (short, long))
+    assert one[JAW] == pytest.approx(other[JAW], rel=0.02)
+
+
+def test_a_diphthong_glides_from_its_first_half_to_its_second():
+    both, first, last = (blended(chances(s, n), HZ) for s, n in ((["AY"], 10), (["AA"], 10), (["IH"], 10)))
+    assert both[1, JAW] > 0.7 * first[1, JAW] and both[8, SPREAD] > 0.7 * last[8, SPREAD]
+    assert both[1, JAW] - both[8, JAW] > 0.5 * (first[5, JAW] - last[5, JAW])
+
+
 def test_what_is_far_away_does_not_count_and_what_comes_is_anticipated():
     still = chances(["AA"], 100)
     later = still.copy()

@@ -10,10 +10,13 @@ from avatar.speech.features import RATE
 from avatar.speech.hearing import (
     ACTIVITY,
     COLUMNS,
+    LAG,
     LOOK_AHEAD,
     MEL,
     PHONE,
+    PHONES,
     PITCH,
+    REACH,
     VOICING,
     FeatureStream,
     hear,
@@ -55,7 +58,7 @@ def test_row_depends_on_no_sound_after_its_look_ahead():
 def test_stream_tells_rows_as_soon_as_their_look_ahead_was_heard():
     stream = FeatureStream()
     told = len(stream.push(voice(1.0)))
-    assert told >= 100 - round((LOOK_AHEAD + 0.03) * 100)
+    assert told == int((1.0 - LOOK_AHEAD) * 100) + 1
 
 
 @pytest.mark.parametrize("samples", [0, 1, 159, 160, 161, 1000])
@@ -87,6 +90,22 @@ def test_gain_changes_the_bands_of_speech_little():
     samples = voice(4.0)
     loud, faint = hear(samples)[250:], hear(0.2 * samples)[250:]
     assert np.abs(loud[:, MEL] - faint[:, MEL]).mean() < 0.1
+
+
+def test_what_comes_is_guessed_from_what_was_heard_and_nearly_as_it_turns_out():
+    samples, stream = voice(1.5), FeatureStream()
+    rows = stream.push(samples)
+    phones, active = stream.coming()
+    other, last = FeatureStream(), round(0.8 * 100)
+    known = other.push(np.concatenate([samples[: round((0.8 + LOOK_AHEAD) * RATE) + 1], voice(0.5, 90.0, seed=5)]))
+    np.testing.assert_array_equal(known[last], rows[last])
+    for guess, same in zip(other.coming(), (phones, active), strict=True):
+        np.testing.assert_array_equal(guess[last], same[last])
+    assert phones.shape == (len(rows), LAG, PHONES) and active.shape == (len(rows), REACH)
+    np.testing.assert_allclose(phones.sum(2), 1.0, atol=1e-5)
+    np.testing.assert_array_equal(active[:-REACH, 2], rows[3 : 3 + len(rows) - REACH, ACTIVITY])
+    errors = [np.abs(phones[:-LAG, i] - rows[i + 1 : len(rows) - LAG + i + 1, PHONE]).mean() for i in (0, LAG - 1)]
+    assert errors[0] < errors[1]
 
 
 def test_posteriors_are_shares_of_all_phones():
