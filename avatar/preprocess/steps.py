@@ -97,7 +97,7 @@ class Steps:
                 inputs=("frames", "landmarks.safetensors", "shots.json", *track, "plate.png", "audio.wav"),
                 outputs=(NUMBERS, PAGE),
             ),
-            Stage(name="voice", run=learn_voice, inputs=HEARD, outputs=(STYLE,), version=3),
+            Stage(name="voice", run=learn_voice, inputs=HEARD, outputs=(STYLE,), version=4),
         ]
 
     def _key(self, tool: str) -> dict[str, str]:
