@@ -9,7 +9,8 @@ from avatar.models.field_upkeep import OccupancyConfig
 from avatar.train.config import LossConfig, SamplingConfig, TrainConfig
 
 _SAMPLING = SamplingConfig(coarse=0.0, crop_share=1.0, crop=96)
-"""Windows only: a field's step costs what its rays cost. In the same time windows of 64 px learned 0.3 dB less."""
+"""Windows only: a field's step costs what its rays cost. In the same time windows of 64 px learned 0.3 dB less,
+of 128 px as much."""
 _LOSS = LossConfig(alpha=1.0)
 """Coverage counts five times as much as for Gaussians: a field otherwise keeps a rim of the background's colour, which
 the film's own background hides and any other shows."""

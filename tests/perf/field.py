@@ -237,8 +237,9 @@ def verdicts(results: dict[str, Any]) -> list[tuple[str, float, bool]]:
         found.append((f"frames a second at 256 px (at least {FPS})", fps, fps >= FPS))
     for name, table in results.get("views", {}).items():
         for yaw in ("-15", "15"):
-            value = table["psnr"][yaw]
-            found.append((f"dB of the person at {yaw} degrees, {name} (at least {SIDE})", value, value >= SIDE))
+            for kind, of in (("psnr", "person"), ("psnr_frame", "picture")):
+                value = table[kind][yaw]
+                found.append((f"dB of the {of} at {yaw} degrees, {name} (at least {SIDE})", value, value >= SIDE))
     return found
 
 
