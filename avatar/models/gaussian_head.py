@@ -44,7 +44,7 @@ class GaussianConfig(AbstractHeadConfig):
     """Sizes and learning rates of a Gaussian head."""
 
     splats: int = 40_000
-    """Budget; the seed fills `seeded` of it and upkeep the rest."""
+    """Budget of what pictures show; the seed fills `seeded` of it and upkeep the rest. Some more lie below, unseen."""
     seeded: float = 0.75
     basis: int = 16
     hidden: int = 64
@@ -105,9 +105,9 @@ class GaussianHead(AbstractBackbone):
         conditioning = Conditioning(config.basis, hidden=config.hidden)
         conditioning.fit(motion)
         conditioning.noise = config.input_noise
-        return cls(
-            rig, seed(rig, views, round(config.splats * config.seeded)).padded(config.splats), conditioning, config
-        )
+        begin = round(config.splats * config.seeded)
+        seeded = seed(rig, views, begin)
+        return cls(rig, seeded.padded(config.splats + len(seeded.triangle) - begin), conditioning, config)
 
     def __len__(self) -> int:
         return len(self.triangle)

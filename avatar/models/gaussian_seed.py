@@ -31,7 +31,7 @@ _FEW = 16
 """Seen neighbours that tell an unseen splat's colour."""
 _BACKED = (Region.SKIN, Region.EARS, Region.NECK, Region.HAIR)
 _BACKING_SHARE = 0.06
-"""Of the seed."""
+"""Of the seed's count, which it adds to: from the front nothing is lost by it."""
 _BACKING_DEPTH = 0.007
 """Metres: deeper than the outline is wrong, and not so deep that it comes out on the other side of an ear."""
 _BACKING_SIZE = 0.004
@@ -48,14 +48,13 @@ def seed(rig: PersonalRig, views: Sequence[View], count: int) -> Splats:
 
     Args:
         views: a few varied pictures of the person; the first ones matter most.
-        count: number of splats.
+        count: number of splats; those of the closed layer below (`_backing`) are more.
     """
     thick = coat([Scene(rig, view) for view in views]) if views else torch.zeros(len(rig.neutral))
     scenes = [Scene(rig, view, thick) for view in views]
     sheets = free(scenes, round(count * _FREE_SHARE))
     backing = _backing(rig, scenes, thick, round(count * _BACKING_SHARE))
-    parts = [*backing, *sheets]
-    parts.append(_bound(rig, scenes, thick, count - sum(len(s.triangle) for s in parts)))
+    parts = [_bound(rig, scenes, thick, count - sum(len(s.triangle) for s in sheets)), *sheets, *backing]
     return Splats(**{f.name: torch.cat([getattr(p, f.name) for p in parts]) for f in fields(Splats)})
 
 
