@@ -108,8 +108,7 @@ def _solid(view: View) -> Bool[Tensor, "h w"]:
 
 def _bound(rig: PersonalRig, scenes: Sequence[Scene], thick: Float[Tensor, "v"], count: int) -> Splats:
     """Splats evenly spread over the coat of the triangles, in proportion to area and density."""
-    corners = (rig.neutral + thick[:, None] * vertex_normals(rig.neutral, rig.faces))[rig.faces]
-    area = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]).norm(dim=-1) / 2
+    corners, area = _coated(rig, thick)
     density = _density(rig, scenes)
     parts = [PARTS[Region(int(r))] for r in rig.regions]
     total = (area * density).cumsum(0)
@@ -120,9 +119,7 @@ def _bound(rig: PersonalRig, scenes: Sequence[Scene], thick: Float[Tensor, "v"],
     scale = torch.stack([spacing * _COVER, spacing * _COVER, (spacing * 0.15).clamp_min(3e-4)], 1)
     shown = _shown(rig, scenes)[triangle]
     colour = observed_colour(rig, scenes, triangle, bary, rim=shown < 1)
-    _, axes, _ = triangle_frames(rig.neutral, rig.faces)
-    lifted = ((corners - rig.neutral[rig.faces])[triangle] * bary[..., None]).sum(1)
-    offset = (axes[triangle].transpose(-1, -2) @ lifted[..., None])[..., 0]
+    offset = _lifted(rig, corners, triangle, bary)
     # What is not trained must not stand out: a splat covers more than its middle.
     offset[:, 2] -= _SUNK * spacing * _COVER * (1 - shown)
     return Splats(
@@ -146,8 +143,7 @@ def _backing(rig: PersonalRig, scenes: Sequence[Scene], thick: Float[Tensor, "v"
     """
     if not scenes:
         return []
-    corners = (rig.neutral + thick[:, None] * vertex_normals(rig.neutral, rig.faces))[rig.faces]
-    area = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]).norm(dim=-1) / 2
+    corners, area = _coated(rig, thick)
     facing = torch.stack([s.facing for s in scenes]).mean(0)
     framed = torch.stack([_near_picture(s) for s in scenes]).any(0)
     backed = torch.isin(rig.regions.long(), torch.tensor([int(r) for r in _BACKED]))
@@ -157,9 +153,7 @@ def _backing(rig: PersonalRig, scenes: Sequence[Scene], thick: Float[Tensor, "v"
     at = (torch.arange(count) + 0.5) / count * total[-1]
     triangle = torch.searchsorted(total, at).clamp_max(len(area) - 1)
     bary, size = _spread(count), min(_COVER * float((total[-1] / count).sqrt()), _BACKING_SIZE)
-    _, axes, _ = triangle_frames(rig.neutral, rig.faces)
-    lifted = ((corners - rig.neutral[rig.faces])[triangle] * bary[..., None]).sum(1)
-    offset = (axes[triangle].transpose(-1, -2) @ lifted[..., None])[..., 0]
+    offset = _lifted(rig, corners, triangle, bary)
     offset[:, 2] -= _BACKING_DEPTH
     colour = observed_colour(rig, scenes, triangle, bary, rim=torch.ones(count, dtype=torch.bool))
     return [
@@ -175,6 +169,21 @@ def _backing(rig: PersonalRig, scenes: Sequence[Scene], thick: Float[Tensor, "v"
             shown=torch.zeros(count),
         )
     ]
+
+
+def _coated(rig: PersonalRig, thick: Float[Tensor, "v"]) -> tuple[Float[Tensor, "f 3 3"], Float[Tensor, "f"]]:
+    """Corners of the coat's triangles at rest in metres, and their areas."""
+    corners = (rig.neutral + thick[:, None] * vertex_normals(rig.neutral, rig.faces))[rig.faces]
+    return corners, torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]).norm(dim=-1) / 2
+
+
+def _lifted(
+    rig: PersonalRig, corners: Float[Tensor, "f 3 3"], triangle: Int[Tensor, "n"], bary: Float[Tensor, "n 3"]
+) -> Float[Tensor, "n 3"]:
+    """From points of the rig to the same points of the coat, in the triangles' frames."""
+    _, axes, _ = triangle_frames(rig.neutral, rig.faces)
+    lifted = ((corners - rig.neutral[rig.faces])[triangle] * bary[..., None]).sum(1)
+    return (axes[triangle].transpose(-1, -2) @ lifted[..., None])[..., 0]
 
 
 def _spread(count: int) -> Float[Tensor, "n 3"]:
