@@ -34,7 +34,7 @@ _AGREE_PX = 4.0
 """Nor one that leaves the others: a similarity, as turns are small."""
 _ABOVE = 0.2
 """Part of the picture's height above the highest corner that is looked at too."""
-_SMOOTH_ACROSS, _SMOOTH_REST = 0.7, 3.0
+_SMOOTH_ACROSS, _SMOOTH_REST = 0.85, 3.0
 """Frames; turns and distance read off a few corners are noisier than their shift across the picture."""
 _NEAR_VERTICES = 60
 _CHUNK = 256
@@ -92,10 +92,7 @@ def follow_torso(
         return track
     there_then = anchors(track, rig, reference, corners)
     expected = _expected_turns(track, reference)
-    parts = [slice(first, first + _CHUNK) for first in range(0, len(seen), _CHUNK)]
-    moves = np.concatenate([_moves(track.camera, there_then, seen[part], expected[part]) for part in parts])
-    still = np.nanmedian(moves, 0)
-    moves = in_each(lambda part: _smooth(_interpolated(part, still)), moves, segments)
+    moves = in_each(_smooth, _moves_without_habits(track.camera, there_then, seen, expected, segments), segments)
     near = _near(track, rig, reference, corners.mean(0))
     there = near.posed(track.motion.frame(reference)).double().numpy()
     turned = _turned(track, reference, moves[:, :3])
@@ -239,6 +236,41 @@ def _moves(
         move = np.concatenate([turn.as_rotvec(), move[:, 3:] - step[:, 3:]], 1)
     out[there] = move
     return out
+
+
+def _moves_without_habits(
+    camera: Camera,
+    anchors: Float[np.ndarray, "n 3"],
+    seen: Float[np.ndarray, "t n 2"],
+    expected: Float[np.ndarray, "t 3"],
+    segments: Int[np.ndarray, "t"] | None,
+) -> Float[np.ndarray, "t 6"]:
+    """`_moves` after a first round has told where each corner usually lies off a calm motion, interpolated and smooth.
+
+    Clothes that lay otherwise in the reference put corners off, and which of them are found changes from frame to
+    frame: with their usual errors the torso would tremble.
+    """
+
+    def found(places: Float[np.ndarray, "t n 2"]) -> Float[np.ndarray, "t 6"]:
+        parts = [slice(first, first + _CHUNK) for first in range(0, len(places), _CHUNK)]
+        moves = np.concatenate([_moves(camera, anchors, places[part], expected[part]) for part in parts])
+        still = np.nanmedian(moves, 0)
+        return in_each(lambda part: _interpolated(part, still), moves, segments)
+
+    calm = in_each(lambda part: gaussian_filter1d(part, _SMOOTH_REST, axis=0), found(seen), segments)
+    usual = np.zeros((len(anchors), 2))
+    for which in np.array_split(np.flatnonzero(np.isfinite(seen).any((0, 2))), 8):
+        usual[which] = np.nanmedian(seen[:, which] - _drawn(camera, anchors, calm, which), 0)
+    return found(seen - usual)
+
+
+def _drawn(
+    camera: Camera, anchors: Float[np.ndarray, "n 3"], moves: Float[np.ndarray, "t 6"], which: Int[np.ndarray, "m"]
+) -> Float[np.ndarray, "t m 2"]:
+    """Where the camera sees some of the anchors after these moves, px."""
+    turns, pivot = Rotation.from_rotvec(moves[:, :3]).as_matrix(), anchors.mean(0)
+    at = (anchors[which] - pivot) @ turns.transpose(0, 2, 1) + pivot + moves[:, None, 3:]
+    return at[..., :2] / at[..., 2:] * np.array(camera.focal) + np.array(camera.center)
 
 
 def _turned(track: FaceTrack, reference: int, turns: Float[np.ndarray, "t 3"]) -> FaceTrack:
