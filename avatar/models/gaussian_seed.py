@@ -12,6 +12,7 @@ from avatar.face.rig import PersonalRig
 from avatar.models.gaussian_coat import coat
 from avatar.models.gaussian_sheet import free
 from avatar.models.gaussian_state import PARTS, Splats
+from avatar.models.gaussian_strands import palette, strands
 from avatar.models.gaussian_view import Scene, View, vertex_normals
 from avatar.ops.gaussians import triangle_frames
 
@@ -204,7 +205,8 @@ def observed_colour(
     rim: Bool[Tensor, "n"],
 ) -> Float[Tensor, "n 3"]:
     """Mean colour of the pixels where a splat is seen; unseen ones, and those at the `rim`, take the median of the
-    nearest seen ones of their part: some may have been seen through an error of the parsing.
+    nearest seen ones of their part: some may have been seen through an error of the parsing. Unseen hair gets
+    `strands`.
 
     Seen means: drawn in front by the rig, facing the camera, and of a label that agrees; hair over the forehead is no
     skin. Pixels that what is behind may shine through do not count.
@@ -223,15 +225,20 @@ def observed_colour(
     colour = torch.tensor([PARTS[Region(r)].colour for r in range(len(Region))])[region]
     colour[seen] = total[seen] / weight[seen, None]
     rest = (rig.neutral[rig.faces[triangle]] * bary[..., None]).sum(1)
+    tones = palette(scenes)
     for part in region.unique():
         here, known = (region == part) & (~seen | rim), (region == part) & seen
         if part == Region.HAIR:
             here &= ~seen
-        if part == Region.HAIR and (hair := _hair_colour(scenes)) is not None:
-            colour[here] = hair
+        if part == Region.HAIR and tones is not None:
+            colour[here] = strands(rest[here], tones, _crown(rig))
         elif int(known.sum()) > 20 and part != Region.MOUTH:
             colour[here] = colour[known][_neighbours(rest[known], rest[here])].median(1).values
     return colour
+
+
+def _crown(rig: PersonalRig) -> Float[Tensor, "3"]:
+    return rig.neutral[rig.faces[rig.regions == Region.HAIR]].mean((0, 1))
 
 
 def _neighbours(known: Float[Tensor, "m 3"], asked: Float[Tensor, "n 3"]) -> Int[Tensor, "n k"]:
@@ -239,10 +246,3 @@ def _neighbours(known: Float[Tensor, "m 3"], asked: Float[Tensor, "n 3"]) -> Int
     from scipy.spatial import cKDTree
 
     return torch.from_numpy(cKDTree(known.numpy()).query(asked.numpy(), k=_FEW)[1]).long()
-
-
-def _hair_colour(scenes: Sequence[Scene]) -> Float[Tensor, "3"] | None:
-    """Median over the pixels of hair, if there are some: most of the scalp is never seen by a camera in front."""
-    masks = [(s.view.labels == Region.HAIR) & (s.view.alpha > 0.97) for s in scenes[:4]]
-    pixels = torch.cat([s.view.rgb[mask] for s, mask in zip(scenes, masks, strict=False)] or [torch.zeros(0, 3)])
-    return pixels.median(0).values if len(pixels) > 200 else None
