@@ -35,6 +35,8 @@ _LAZY = 1.3
 A row seen in a share p of the steps would move by sqrt(p) of its rate, and now moves by p of it; p is 0.6 or so."""
 _FINE = 32767
 """Steps of a stored barycentric share; half precision moves splats by 1/2000 of a triangle, and past each other."""
+_SHORT_SECONDS = 6.4
+"""Of film to learn from, of which the network would learn the tracker's errors by heart."""
 # Raw opacities below this draw less than 1/255 and are skipped by the rasteriser.
 INVISIBLE = -5.6
 
@@ -49,6 +51,7 @@ class GaussianConfig(AbstractHeadConfig):
     basis: int = 16
     hidden: int = 64
     input_noise: float = 0.3
+    """Deviation of the noise on what the network is told, by `_SHORT_SECONDS` of film or less; see `_noise`."""
     rate_offset: float = 4e-3
     rate_turn: float = 2e-3
     rate_scale: float = 6e-3
@@ -104,7 +107,7 @@ class GaussianHead(AbstractBackbone):
         """A head ready for training: splats seeded on the rig and coloured from a few views of the person."""
         conditioning = Conditioning(config.basis, hidden=config.hidden)
         conditioning.fit(motion)
-        conditioning.noise = config.input_noise
+        conditioning.noise = config.input_noise * _noise(len(motion) / motion.fps)
         begin = round(config.splats * config.seeded)
         seeded = seed(rig, views, begin)
         return cls(rig, seeded.padded(config.splats + len(seeded.triangle) - begin), conditioning, config)
@@ -235,6 +238,12 @@ class GaussianHead(AbstractBackbone):
         head = cls(rig, splats, conditioning)
         head.basis.data.copy_(basis)
         return head.eval().requires_grad_(False)
+
+
+def _noise(seconds: float) -> float:
+    """Part of the noise that is left with more film: it is a ridge (Bishop 1995) whose weight grows with the frames,
+    and the prior that it stands for does not."""
+    return (_SHORT_SECONDS / max(seconds, _SHORT_SECONDS)) ** 0.5
 
 
 def _shares(stored: Tensor) -> Float[Tensor, "n 3"]:

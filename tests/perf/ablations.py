@@ -22,7 +22,7 @@ import torch
 
 from avatar.core import FaceTrack, Region
 from avatar.evaluate import evaluate
-from avatar.face.rig import PersonalRig
+from avatar.face.rig import AnnyRig, PersonalRig
 from avatar.face.track_io import load_track, save_track
 from avatar.models import gaussian_seed
 from avatar.models.gaussian_head import GaussianConfig
@@ -79,6 +79,7 @@ VARIANTS: dict[str, Callable[[TrainConfig], TrainConfig]] = {
     "nothing beside the rig": _as_it_is,
     "no layer below the outline": _as_it_is,
     "neck and torso go with the head": _as_it_is,
+    "an average head instead of the person's": _as_it_is,
 }
 TRACKS: dict[str, Callable[[FaceTrack], FaceTrack]] = {"no clothes that slide": _rigid}
 """What is taken out of the track instead of the recipe."""
@@ -100,7 +101,20 @@ def _stiff(rig: PersonalRig) -> PersonalRig:
     return replace(rig, skin=torch.tensor([1.0, 0.0, 0.0]).expand_as(rig.skin).contiguous())
 
 
-RIGS: dict[str, Callable[[PersonalRig], PersonalRig]] = {"neck and torso go with the head": _stiff}
+def _average(rig: PersonalRig) -> PersonalRig:
+    """The family's average head, turned, moved and scaled onto the person's; eyes, neck and motion stay."""
+    family = AnnyRig.load()
+    average, own = family.personal(torch.zeros(family.identity_size)).neutral, rig.neutral
+    a, b = average - average.mean(0), own - own.mean(0)
+    u, size, vh = torch.linalg.svd(a.T @ b)
+    scale = size.sum() / a.square().sum()
+    return replace(rig, neutral=(scale * a @ u @ vh + own.mean(0)).contiguous())
+
+
+RIGS: dict[str, Callable[[PersonalRig], PersonalRig]] = {
+    "neck and torso go with the head": _stiff,
+    "an average head instead of the person's": _average,
+}
 
 
 @contextmanager

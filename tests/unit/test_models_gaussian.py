@@ -98,6 +98,14 @@ def test_conditioning_is_deaf_to_motion_beyond_the_training_range():
     torch.testing.assert_close(far[0], far[1])
 
 
+@pytest.mark.parametrize(("seconds", "left"), [(1, 1.0), (6, 1.0), (64, 0.316)])
+def test_with_more_film_the_network_learns_with_less_noise(seconds: int, left: float):
+    config = GaussianConfig(splats=100, basis=2, hidden=4, input_noise=0.3)
+    motion = toy.motion(round(seconds * toy.motion().fps))
+    head = GaussianHead.from_views(toy.rig(10), [], motion, config)
+    assert head.conditioning.noise == pytest.approx(0.3 * left, rel=0.01)
+
+
 def trained_once() -> tuple[GaussianHead, torch.optim.Optimizer, RenderOutput]:
     config = GaussianConfig(
         splats=300, seeded=0.8, basis=3, hidden=8, upkeep=UpkeepConfig(every=1, first=0, last=1, share=0.1)
