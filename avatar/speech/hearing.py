@@ -84,12 +84,14 @@ class FeatureStream:
         """Chances of states in the rows after each that was told last, not yet summed."""
         self._active = np.zeros((0, REACH), np.float32)
         """Activity in the rows after each that was told last."""
+        self.louder = np.zeros(0, np.float32)
+        """Loudness (dB re full scale) of the rows that the last `push` heard: it is known `REACH` rows ahead."""
 
     def push(self, samples: Float[np.ndarray, "s"]) -> Float[np.ndarray, "n c"]:
         """Rows that can be told now; `samples` are the next ones at 16 kHz."""
         self._heard += len(samples)
         self._samples = np.concatenate([self._samples, samples.astype(np.float32)])
-        self._likely, self._active = self._likely[:0], self._active[:0]
+        self._likely, self._active, self.louder = self._likely[:0], self._active[:0], self.louder[:0]
         centre = _SIDE + (self._level.frames - self._rows) * HOP
         count = (len(self._samples) - centre - SPAN // 2) // HOP + 1
         if count <= 0:
@@ -123,7 +125,7 @@ class FeatureStream:
         power = np.abs(np.asarray(rfft(middle, 512))) ** 2 / (WINDOW / 4) ** 2
         plain[:, :BANDS] = 10.0 * np.log10(power @ self._bands + 1e-12)
         loud = np.maximum(10.0 * np.log10(power @ _SPEECH + 1e-12), _QUIET)
-        cepstrum = cepstra(spectra(windows))
+        cepstrum, self.louder = cepstra(spectra(windows)), loud
         peaks = np.empty((count, 1), np.float32)
         for i, level in enumerate(loud.tolist()):
             self._level.follow(level)

@@ -2,11 +2,11 @@
 
 The network heard only synthesisers but knows phones in noise and between others; the acoustic tables heard people, and
 whole courses of phones. They err in different places, so the mean of what the lips do for both is nearer to filmed lips
-than each. What lips do for a phone is up to the rules in both.
+than each. What lips do for a phone is up to the rules in both. Loudness narrows the mouth in between (`valleys`).
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
@@ -16,7 +16,7 @@ from avatar.core import AudioTrack, MotionSequence
 from avatar.errors import InputError
 from avatar.speech.base import AbstractSpeechMotion, frame_count
 from avatar.speech.blend import blended
-from avatar.speech.features import RATE, speech_samples
+from avatar.speech.features import RATE, loudness, speech_samples
 from avatar.speech.habits import adapted
 from avatar.speech.lip_net import CURVES, FRAME_HZ, GATES, LipNet, shipped_net
 from avatar.speech.lip_stream import LipStream
@@ -24,6 +24,7 @@ from avatar.speech.performance import Lips, Prosody, perform
 from avatar.speech.phones import LEAD, Phone, listen
 from avatar.speech.rule_motion import lips_of, prosody, speech_activity
 from avatar.speech.style import SpeechStyle
+from avatar.speech.valleys import valleys_at
 from avatar.speech.visemes import AVERAGE
 
 SHARE = 0.5
@@ -75,7 +76,8 @@ class LearnedMotion(AbstractSpeechMotion):
         times = np.arange(frame_count(audio, fps)) / fps
         heard, samples = self.hear(audio), speech_samples(audio)
         voice = prosody(samples, times, speech_activity(samples, heard.hearings))
-        lips = adapted(lips_at(times, heard, voice), heard.hearings, times, self.style.habits)
+        lips = replace(lips_at(times, heard, voice), valley=valleys_at(loudness(samples), times))
+        lips = adapted(lips, heard.hearings, times, self.style.habits)
         return perform(lips, voice, self.style, fps, seed)
 
 

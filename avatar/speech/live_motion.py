@@ -12,7 +12,7 @@ from avatar.core import MotionSequence
 from avatar.speech.acoustics import acoustic_tables
 from avatar.speech.articulation import AGREEMENT, RAMP
 from avatar.speech.blend import FAINT, halved, kinds, sounds, weighed, weighted_targets
-from avatar.speech.features import HOP, RATE
+from avatar.speech.features import HOP, RATE, SILENCE_DB
 from avatar.speech.habits import GROUP, moved
 from avatar.speech.hearing import ACTIVITY, LAG, LOOK_AHEAD, PHONE, PHONES, REACH, FeatureStream
 from avatar.speech.lip_net import CURVES, GATES, STACK, shipped_net
@@ -21,6 +21,7 @@ from avatar.speech.performance import Lips, Prosody, perform
 from avatar.speech.phones import LEAD, SILENCE
 from avatar.speech.style import SpeechStyle
 from avatar.speech.vad import CHUNK, SURE, VoiceDetector
+from avatar.speech.valleys import AROUND, valleys
 from avatar.speech.visemes import ALIKE, CLOSURES, CONTACTS, JAW, PUCKER, VISEMES
 
 AHEAD, BEHIND = 5, 20
@@ -61,6 +62,8 @@ class LiveMotion:
         """Chances of phones after each of those rows."""
         self._active = np.zeros((BEHIND, REACH), np.float32)
         """Activity after each of those rows."""
+        self._loud = np.full(BEHIND, SILENCE_DB, np.float32)
+        """Loudness of those rows and of some after them."""
         self._dropped = -BEHIND
         """Rows before those that are kept."""
 
@@ -68,6 +71,7 @@ class LiveMotion:
         """Frames that can be told now; `samples` are the next ones."""
         self._voices.push(samples)
         rows = self._features.push(samples)
+        self._loud = np.concatenate([self._loud, self._features.louder])
         said = self._frames.push(rows)[:, CURVES:]
         self._told_of = np.concatenate([self._told_of, np.repeat(said, STACK, axis=0)])
         first = self._dropped + len(self._rows)
@@ -82,15 +86,16 @@ class LiveMotion:
             return None
         frames = np.arange(self._told, self._told + count)
         parts = [self._moments(frames[at : at + _BLOCK]) for at in range(0, count, _BLOCK)]
-        curves, own, contacts, gate = (np.concatenate(part) for part in zip(*parts, strict=True))
+        curves, own, contacts, gate, depth = (np.concatenate(part) for part in zip(*parts, strict=True))
         shut, bite = contacts.T.astype(np.float32)
-        lips, heard = Lips(curves=curves, shut=shut, bite=bite), Prosody(gate=gate, emphasis=np.zeros(count))
+        lips = Lips(curves=curves, shut=shut, bite=bite, valley=depth)
+        heard = Prosody(gate=gate, emphasis=np.zeros(count))
         lips = moved(lips, *own.T) if self.style.habits else lips
         motion = perform(lips, heard, self.style, self._fps, self._seed, first=self._told)
         self._told += count
         gone = max(round(self._told / self._fps * 100) - BEHIND - self._dropped - 1, 0)
         self._rows, self._told_of = self._rows[gone:], self._told_of[gone:]
-        self._coming, self._active = self._coming[gone:], self._active[gone:]
+        self._coming, self._active, self._loud = self._coming[gone:], self._active[gone:], self._loud[gone:]
         self._dropped += gone
         return motion
 
@@ -100,7 +105,7 @@ class LiveMotion:
         return (self._told - 1) / self._fps
 
     def _moments(self, frames: Int[np.ndarray, "t"]) -> tuple[np.ndarray, ...]:
-        """Articulators, what habits open and widen (mm), the two contacts, and how free the mouth is to move."""
+        """Articulators, what habits open and widen (mm), the two contacts, how free the mouth is to move, valleys."""
         moments = np.round(frames / self._fps * 100).astype(int)
         at = moments[:, None] - self._dropped + np.arange(-BEHIND, AHEAD + 1)
         rows, told = self._rows[at], self._told_of[np.minimum(at, len(self._told_of) - 1)]
@@ -119,7 +124,8 @@ class LiveMotion:
         contacts = (np.stack(contacts, axis=2) * _TOUCH).max(axis=1)
         contacts += CONTACT_SHARE * (told[:, BEHIND, :GATES] - contacts)
         active = np.concatenate([rows[:, BEHIND:, ACTIVITY], self._active[at[:, -1]]], axis=1)
-        return weighed(most, _ALIKE), own, contacts, np.minimum(active.mean(axis=1) / VOICE, 1.0)
+        near = self._loud[moments[:, None] - self._dropped + np.arange(-AROUND, AROUND + 1)]
+        return weighed(most, _ALIKE), own, contacts, np.minimum(active.mean(axis=1) / VOICE, 1.0), valleys(near)
 
 
 class _Voices:

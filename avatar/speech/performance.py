@@ -12,6 +12,7 @@ from avatar.speech.articulation import close_contacts
 from avatar.speech.life import Life, LifeStream
 from avatar.speech.style import SpeechStyle
 from avatar.speech.turns import Prosody
+from avatar.speech.valleys import narrowed
 from avatar.speech.visemes import (
     ARKIT_INDEX,
     AVERAGE,
@@ -48,6 +49,8 @@ class Lips:
     bite: Float[np.ndarray, "t"]
     """1 where the lower lip touches the teeth (f, v)."""
     mouth: Mouth = AVERAGE
+    valley: Float[np.ndarray, "t"] | None = None
+    """How deep in a valley of the loudness the voice is, 0 to 1; None is nowhere."""
 
 
 def perform(lips: Lips, heard: Prosody, style: SpeechStyle, fps: float, seed: int, *, first: int = 0) -> MotionSequence:
@@ -87,6 +90,8 @@ def articulators(lips: Lips, heard: Prosody, style: SpeechStyle) -> Float[np.nda
     curves[:, [JAW, PART]] *= style.opening_gain
     curves[:, [ROUND, PUCKER, SPREAD]] *= style.width_gain
     curves = close_contacts(np.clip(curves, 0.0, 1.0), lips.bite, lips.shut, lips.mouth)
+    if lips.valley is not None:
+        curves = narrowed(curves, lips.mouth, lips.valley, style.opening_gain)
     # The upper lip is lifted off the teeth by as much as the mouth opens.
     curves[:, BITE] *= min(style.opening_gain, 1.0)
     return curves * heard.gate[:, None].astype(np.float32)
