@@ -64,9 +64,22 @@ def test_a_voice_moves_the_lips_as_the_phones_that_it_says_and_silence_does_not(
     known = RuleMotion(hear=lambda _: [said.phones])(AudioTrack(samples=samples, rate=RATE), 25.0)
     wanted = (known.expression.numpy() @ LIP_GAP_MM)[: len(live)]
     assert np.corrcoef(live, wanted)[0, 1] > 0.8
-    assert 0.6 < live.std() / wanted.std() < 1.6
     assert np.abs(live[-12:]).max() < 0.5
     assert np.abs(expression(0.0005 * np.random.default_rng(0).normal(size=RATE).astype(np.float32))[-1, 17]) < 0.02
+
+
+@pytest.mark.parametrize("voice", ["en", "en+f3"])
+def test_lips_move_about_as_far_as_for_known_phones(voice) -> None:
+    """Over three sentences: of one, this voice's own breath changes the ratio by 0.02 from one saying to the next."""
+    pytest.importorskip("espeakng_loader", reason="a voice is needed")
+    text = (
+        "My mother bought a big umbrella before the movie. They walked along the river all afternoon, and we talked "
+        "about the farm. Nobody wanted to open the door, so the children waited outside for an hour."
+    )
+    said = EspeakVoice().say(text, voice)
+    live = expression(speech_samples(said.audio)).numpy() @ LIP_GAP_MM
+    wanted = RuleMotion(hear=lambda _: [said.phones])(said.audio, 25.0).expression.numpy()[: len(live)] @ LIP_GAP_MM
+    assert 0.68 < live.std() / wanted.std() < 1.4
 
 
 def test_habits_move_the_lips_as_in_the_rules_and_leave_silence_alone(spoken) -> None:
