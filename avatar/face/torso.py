@@ -39,6 +39,8 @@ _SMOOTH_ACROSS, _SMOOTH_REST = 0.85, 3.0
 _NEAR_VERTICES = 60
 _CHUNK = 256
 """Frames solved at once, so that memory does not grow with the clip."""
+_SHARES = 8
+"""Corners are compared with their places over the whole clip in so many parts, for memory too."""
 _LOOK_SECONDS = 0.2
 """Between progress reports."""
 _LEAST_SHARE = 0.5
@@ -259,7 +261,7 @@ def _moves_without_habits(
 
     calm = in_each(lambda part: gaussian_filter1d(part, _SMOOTH_REST, axis=0), found(seen), segments)
     usual = np.zeros((len(anchors), 2))
-    for which in np.array_split(np.flatnonzero(np.isfinite(seen).any((0, 2))), 8):
+    for which in np.array_split(np.flatnonzero(np.isfinite(seen).any((0, 2))), _SHARES):
         usual[which] = np.nanmedian(seen[:, which] - _drawn(camera, anchors, calm, which), 0)
     return found(seen - usual)
 

@@ -72,7 +72,7 @@ def test_an_hour_goes_on_as_it_began_and_keeps_nothing():
         deviations.append(life.turn.std(axis=0))
         blinks.append(rate(life))
     first, last = np.array(deviations[:20]).mean(0), np.array(deviations[-20:]).mean(0)
-    np.testing.assert_allclose(last, first, rtol=0.1)  # by chance 0.065 for this seed, which every machine draws alike
+    np.testing.assert_allclose(last, first, rtol=0.07)  # by chance 0.065 for this seed, which every machine draws alike
     assert np.mean(blinks[-20:]) == pytest.approx(np.mean(blinks[:20]), rel=0.1)
     assert max(kept) < 30
 

@@ -70,7 +70,7 @@ def test_a_voice_moves_the_lips_as_the_phones_that_it_says_and_silence_does_not(
 
 @pytest.mark.parametrize("voice", ["en", "en+f3"])
 def test_lips_move_about_as_far_as_for_known_phones(voice) -> None:
-    """Over three sentences: of one, this voice's own breath changes the ratio by 0.02 from one saying to the next."""
+    """Over three sentences: of one, the breath of the second voice changes the ratio by 0.01 from saying to saying."""
     pytest.importorskip("espeakng_loader", reason="a voice is needed")
     text = (
         "My mother bought a big umbrella before the movie. They walked along the river all afternoon, and we talked "
