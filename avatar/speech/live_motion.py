@@ -28,8 +28,8 @@ AHEAD, BEHIND = 5, 20
 """Rows (10 ms) of the future and of the past that shape a moment, besides `LAG` that are guessed."""
 DELAY = LOOK_AHEAD + AHEAD / 100
 """Seconds of sound after a moment that its lips depend on (153 ms)."""
-SHARE, CONTACT_SHARE = 0.6, 0.7
-"""Part of the network in which phones are heard, and in the contacts: it hears them better (voices held out)."""
+SHARE = 0.6
+"""Part of the network in which phones and contacts are heard: it hears them better (voices held out)."""
 VOICE = 1 / 3
 """Mean activity, of a moment and of what is known of the time after it, from which the mouth is wholly free to move."""
 _BLOCK = 64
@@ -122,7 +122,7 @@ class LiveMotion:
         low, high = AGREEMENT
         contacts = [np.clip((heard[..., which].sum(2) - low) / (high - low), 0, 1) for which in self._touching]
         contacts = (np.stack(contacts, axis=2) * _TOUCH).max(axis=1)
-        contacts += CONTACT_SHARE * (told[:, BEHIND, :GATES] - contacts)
+        contacts += SHARE * (told[:, BEHIND, :GATES] - contacts)
         active = np.concatenate([rows[:, BEHIND:, ACTIVITY], self._active[at[:, -1]]], axis=1)
         near = self._loud[moments[:, None] - self._dropped + np.arange(-AROUND, AROUND + 1)]
         return weighed(most, _ALIKE), own, contacts, np.minimum(active.mean(axis=1) / VOICE, 1.0), valleys(near)
