@@ -35,11 +35,14 @@ def build(
     video: Path, out: Path, *, learning: Learning, config: "PreprocessConfig", sink: Sink, truth: Path | None = None
 ) -> None:
     """Video to workspace, workspace to avatar, avatar to report; a drawn speaker's `truth` is scored too."""
+    from avatar.preprocess.background import return_freed_memory
+
     team = _team(learning, sink)
     if team.leads:
         preprocess_video(video, out, config, sink)
     team.wait()
     train_workspace(out, learning, sink)
+    return_freed_memory()
     if team.leads:
         evaluate_workspace(out, copy_to=None, sink=sink, truth=truth)
 

