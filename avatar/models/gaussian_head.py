@@ -19,6 +19,7 @@ from avatar.errors import InputError
 from avatar.face.rig import PersonalRig
 from avatar.models.base import AbstractBackbone, AbstractHeadConfig
 from avatar.models.conditioning import LATER, Conditioning
+from avatar.models.gaussian_fringe import Fringe
 from avatar.models.gaussian_seed import seed
 from avatar.models.gaussian_state import Splats
 from avatar.models.gaussian_upkeep import GaussianUpkeep, UpkeepConfig
@@ -99,6 +100,8 @@ class GaussianHead(AbstractBackbone):
         self.register_buffer("_rest_size", triangle_frames(rig.neutral, rig.faces)[2], persistent=False)
         self.register_buffer("_middle", middle_of_face(rig), persistent=False)
         self._outer: OuterGradient | None = None
+        self.fringe: Fringe | None = None
+        """What tells background in the colours, while it learns."""
 
     @classmethod
     def from_views(
@@ -110,7 +113,9 @@ class GaussianHead(AbstractBackbone):
         conditioning.noise = config.input_noise * _noise(len(motion) / motion.fps)
         begin = round(config.splats * config.seeded)
         seeded = seed(rig, views, begin)
-        return cls(rig, seeded.padded(config.splats + len(seeded.triangle) - begin), conditioning, config)
+        head = cls(rig, seeded.padded(config.splats + len(seeded.triangle) - begin), conditioning, config)
+        head.fringe = Fringe(rig, views) if views and config.upkeep.clean else None
+        return head
 
     def __len__(self) -> int:
         return len(self.triangle)

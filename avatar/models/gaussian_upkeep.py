@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
-from avatar.core import Region, RenderOutput
+from avatar.core import MotionFrame, Region, RenderOutput
 from avatar.models.base import AbstractUpkeep
 from avatar.ops.parallel import ALONE, Team
 from avatar.ops.rotation import quat_to_matrix
@@ -36,6 +36,8 @@ class UpkeepConfig:
     """Most rows reused at a time, of all."""
     weak: float = 0.02
     """A splat whose opacity never reached this since the last round is free."""
+    clean: float = 0.1
+    """Share of the training between two searches for background in splats' colours, after half of it; 0 is none."""
     hold: float = 1.0
     """Weight of the squared excess (in cm) over the reach."""
     shape: float = 0.05
@@ -53,7 +55,7 @@ _LARGEST = {
 }
 _SMALLEST = 2e-4
 _HOMEWARD = 0.4
-"""Share of the way back to its first colour that a splat goes at each penalty, if it shows at a right angle only."""
+"""Share of the way back to its own colour that a splat goes at each penalty, if it shows at a right angle only."""
 _COLOUR = slice(10, 13)
 """Of a basis."""
 _HOLD_EVERY = 4
@@ -69,9 +71,11 @@ class GaussianUpkeep(AbstractUpkeep):
         self.pull, self.seen, self.strongest = (torch.zeros_like(head.reach) for _ in range(3))
         largest = head.reach.new_tensor([_LARGEST.get(r, 0.005) for r in Region])
         self.largest = largest[head.rig.regions[head.triangle].long()].log()
-        self.first = head.colour.detach().clone()
-        """What was observed at the start. Splats that show at a grazing angle are drawn back to it: they would paint
-        the background's fringe at the outline, which nobody sees from the front and everybody from the side."""
+        self.own = head.colour.detach().clone()
+        """What was observed at the start, and later without the background that was mixed into it."""
+        self.homeward = torch.where(head.shown > 0, (1 - head.shown).square(), 0.0)
+        """How firmly splats are drawn back to that. At a grazing angle they would paint the background's fringe at the
+        outline, which nobody sees from the front and everybody from the side."""
 
     def before_backward(self, step: int, out: RenderOutput) -> Tensor:
         means = out.aux["splats"].means
@@ -96,8 +100,11 @@ class GaussianUpkeep(AbstractUpkeep):
             strength = splats.means.grad.norm(dim=-1)
             self.pull += strength
             self.seen += strength > 0
+        between = max(round(self.config.clean * self.steps), 1)
+        if self.config.clean and step >= self.steps / 2 and self.team.passes(step, between):
+            self._clean_fringe()
         if self.team.passes(step, _HOLD_EVERY):
-            self._clean_rim()
+            self._hold_colours()
         torch.maximum(self.strongest, splats.opacities.detach(), out=self.strongest)
         begin, end = self.config.first * self.steps, self.config.last * self.steps
         if not self.team.passes(step, self.config.every) or not begin <= step <= end:
@@ -108,12 +115,28 @@ class GaussianUpkeep(AbstractUpkeep):
             record.zero_()
         return {"splats_moved": float(moved), "splats_visible": float((self.head.opacity > -4).sum())}
 
-    def _clean_rim(self) -> None:
-        head = self.head
-        rows = ((head.shown > 0) & (head.shown < 1)).nonzero()[:, 0]
-        share = _HOMEWARD * (1 - head.shown[rows]).square()[:, None]
-        head.colour.data[rows] = torch.lerp(head.colour.data[rows], self.first[rows], share)
+    def _hold_colours(self) -> None:
+        head, rows = self.head, self.homeward.nonzero()[:, 0]
+        share = _HOMEWARD * self.homeward[rows, None]
+        head.colour.data[rows] = torch.lerp(head.colour.data[rows], self.own[rows], share)
         head.basis.data[rows, _COLOUR] *= 1 - share[..., None]
+
+    def _clean_fringe(self) -> None:
+        """From now on splats at the outline are held at their colours without background."""
+        head = self.head
+        if head.fringe is None:
+            return
+
+        def means(motion: MotionFrame) -> Tensor:
+            return head.pose(motion.each(lambda tensor: tensor.to(head.device))).means.cpu()
+
+        region, colour = head.rig.regions[head.triangle].long(), head.colour.data.sigmoid()
+        head.eval()
+        mixed, own = head.fringe.cleaned(means, region.cpu(), colour.cpu())
+        head.train()
+        mixed, own = mixed.to(head.device), own.to(head.device)
+        self.own[mixed] = torch.logit(own[mixed], eps=0.02)
+        self.homeward[mixed] = 1.0
 
     def _reuse(self, optimizer: Optimizer) -> int:
         """Turn weak rows into halves of the splats with the largest mean pull."""
@@ -137,7 +160,8 @@ class GaussianUpkeep(AbstractUpkeep):
             tensor = getattr(head, name).data
             tensor[rows] = tensor[parents]
         self.largest[rows] = self.largest[parents]
-        self.first[rows] = self.first[parents]
+        self.own[rows] = self.own[parents]
+        self.homeward[rows] = self.homeward[parents]
         sizes = head.log_scale.data[parents]
         longest = sizes.argmax(1)
         sigma = sizes.amax(1).exp()
@@ -160,7 +184,7 @@ class GaussianUpkeep(AbstractUpkeep):
         self.team.largest(self.strongest)
 
     def to_tensors(self) -> dict[str, Tensor]:
-        names = ("pull", "seen", "strongest", "largest", "first")
+        names = ("pull", "seen", "strongest", "largest", "own", "homeward")
         return {name: getattr(self, name) for name in names}
 
     def restore(self, tensors: dict[str, Tensor]) -> None:

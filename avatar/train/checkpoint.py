@@ -17,7 +17,7 @@ from avatar.media.files import make_folder, sha256
 from avatar.ops import lpips
 from avatar.train.config import TrainConfig
 
-_REVISION = 3
+_REVISION = 4
 """Counts up when the same training gives another avatar, or a checkpoint holds other things."""
 _SOURCES = ("track.safetensors", "rig.safetensors", "split.json", "plate.png")
 

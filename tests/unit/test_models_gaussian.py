@@ -172,7 +172,7 @@ def test_colours_at_a_grazing_angle_go_back_to_what_was_observed_and_nothing_els
     before = {name: p.detach().clone() for name, p in head.named_parameters()}
     for step in range(1, 400):
         keeper.after_step(step, out, optimizer)
-    torch.testing.assert_close(head.colour.detach()[:100], keeper.first[:100], atol=0.01, rtol=0)
+    torch.testing.assert_close(head.colour.detach()[:100], keeper.own[:100], atol=0.01, rtol=0)
     assert head.basis[:100, 10:].abs().max() < 0.1 * before["basis"][:100, 10:].abs().max()
     assert (head.basis[:100, :10] == before["basis"][:100, :10]).all()
     for name in ("colour", "basis"):
