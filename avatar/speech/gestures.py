@@ -131,7 +131,7 @@ def answers(cue: Cue, listening: bool, style: SpeechStyle, fps: float, seed: int
 def _accent(start: float, style: SpeechStyle, rng: np.random.Generator) -> list[Gesture]:
     out = []
     chance, size = rng.random(), NOD * style.nod_gain * rng.uniform(0.5, 1.4)
-    aside, tilt = rng.normal(size=2) * (0.6, 0.45)
+    aside, tilt = rng.normal(size=2) * 0.6
     if chance < 0.75:
         down = size if chance < 0.55 else -0.6 * size
         rise, fall = rng.uniform(0.17, 0.26), rng.uniform(0.35, 0.6)

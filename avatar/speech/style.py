@@ -31,7 +31,7 @@ class SpeechStyle:
     """Blinks a second while speaking (Bentivoglio et al. 1997: 26 a minute in conversation, 17 at rest)."""
     blink_depth: float = 0.95
     """eyeBlink of a shut eye."""
-    head_std: tuple[float, float, float] = (0.036, 0.034, 0.018)
+    head_std: tuple[float, float, float] = (0.038, 0.034, 0.018)
     """Standard deviation (radians) of the head's rotation about x (nod), y (turn) and z (tilt) while speaking, without
     the gestures that go with the voice."""
     head_hz: float = 0.5
