@@ -52,6 +52,11 @@ def _without_upkeep(config: TrainConfig) -> TrainConfig:
     return _head(seeded=1.0, upkeep=replace(config.head.upkeep, share=0.0))(config)
 
 
+def _stained(config: TrainConfig) -> TrainConfig:
+    assert isinstance(config.head, GaussianConfig)
+    return _head(upkeep=replace(config.head.upkeep, clean=0.0))(config)
+
+
 def _as_it_is(config: TrainConfig) -> TrainConfig:
     return config
 
@@ -78,6 +83,7 @@ VARIANTS: dict[str, Callable[[TrainConfig], TrainConfig]] = {
     "no inside of the mouth": _as_it_is,
     "nothing beside the rig": _as_it_is,
     "no layer below the outline": _as_it_is,
+    "background stays in the colours": _stained,
     "neck and torso go with the head": _as_it_is,
     "an average head instead of the person's": _as_it_is,
 }
