@@ -41,15 +41,17 @@ _PICKED = 6000
 """Colours kept of a part."""
 _NEAR = 0.06
 """Distance (sRGB, 0 to 1) at which a colour is one of the person's."""
-_SHARES = torch.arange(0.0, 0.85, 0.05)
-"""Tried shares of the background in a colour, and what a share costs in distance."""
+_SHARES = [k / 20 for k in range(17)]
+"""Tried shares of the background in a colour."""
 _PRICE = 0.02
+"""What a share costs in distance: of those that explain a colour the least one does."""
 
 
 class Fringe:
     """Colours of the person and of the background, and where in some views the outline is."""
 
     def __init__(self, rig: PersonalRig, views: Sequence[View]) -> None:
+        """Args: at least one view."""
         self._scenes = [Scene(rig, view) for view in views[:_VIEWS]]
         self._solid = [_away(scene.view.alpha > _SOLID) for scene in self._scenes]
         self._behind = [_background(scene.view) for scene in self._scenes]
@@ -76,7 +78,7 @@ class Fringe:
         edge, behind = self._seen(means)
         table = self._table[region]
         best, share = torch.full_like(colour[:, 0], torch.inf), torch.zeros_like(colour[:, 0])
-        for part in _SHARES.tolist():
+        for part in _SHARES:
             own = (colour - part * behind) / (1 - part)
             step = (own.clamp(0, 1) * (_FINE - 1)).round().long()
             far = (self._tables[table, step[:, 0], step[:, 1], step[:, 2]] - _NEAR).clamp_min(0)
@@ -99,8 +101,6 @@ class Fringe:
             shown.append(front)
             inside.append(front & solid[row, column])
             behind.append(background[row, column])
-        if not behind:
-            raise ValueError("no views")
         share = torch.stack(inside).sum(0) / torch.stack(shown).sum(0).clamp_min(1)
         return share < _INSIDE, torch.stack(behind).median(0).values
 

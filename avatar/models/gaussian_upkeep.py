@@ -131,9 +131,10 @@ class GaussianUpkeep(AbstractUpkeep):
             return head.pose(motion.each(lambda tensor: tensor.to(head.device))).means.cpu()
 
         region, colour = head.rig.regions[head.triangle].long(), head.colour.data.sigmoid()
-        head.eval()
+        learning = head.training
+        head.eval()  # without noise on the motion
         mixed, own = head.fringe.cleaned(means, region.cpu(), colour.cpu())
-        head.train()
+        head.train(learning)
         mixed, own = mixed.to(head.device), own.to(head.device)
         self.own[mixed] = torch.logit(own[mixed], eps=0.02)
         self.homeward[mixed] = 1.0
