@@ -15,13 +15,13 @@ from torch import Tensor
 
 from avatar.core import MotionFrame, Region
 from avatar.face.rig import PersonalRig
-from avatar.models.gaussian_view import Scene, View
+from avatar.models.gaussian_view import SOLID, Scene, View, grown
 
 _VIEWS = 8
 _MARGIN = 0.03
 """Of the picture's height, inside of the outline: farther in nothing is mixed."""
-_SOLID, _EMPTY = 0.97, 0.03
-"""Coverage through which no background shines, and where nothing else shows."""
+_EMPTY = 0.03
+"""Coverage where nothing but the background shows."""
 _SPREAD = 0.03
 """Of the picture's height, over which the background is blurred into the person (standard deviation)."""
 _SKIPPED = 4
@@ -53,7 +53,7 @@ class Fringe:
     def __init__(self, rig: PersonalRig, views: Sequence[View]) -> None:
         """Args: at least one view."""
         self._scenes = [Scene(rig, view) for view in views[:_VIEWS]]
-        self._solid = [_away(scene.view.alpha > _SOLID) for scene in self._scenes]
+        self._solid = [_away(scene.view.alpha > SOLID) for scene in self._scenes]
         self._behind = [_background(scene.view) for scene in self._scenes]
         tables = [self._distances((*_HEAD, Region.NECK)), self._distances((*_HEAD, *_BODY))]
         self._tables = torch.stack([*tables, torch.zeros_like(tables[0])])
@@ -116,9 +116,8 @@ class Fringe:
         pixels = torch.cat([*found, torch.zeros(0, 3)]).numpy()
         if len(pixels) < _FEW:
             return torch.zeros(_FINE, _FINE, _FINE)
-        coarse = (pixels * (_COARSE - 1)).astype(int)
-        _, kind, count = np.unique(coarse, axis=0, return_inverse=True, return_counts=True)
-        common = pixels[count[kind.reshape(-1)] >= max(3, _RARE * len(pixels))]
+        kind = (pixels * (_COARSE - 1)).astype(int) @ (_COARSE**2, _COARSE, 1)
+        common = pixels[np.bincount(kind)[kind] >= max(3, _RARE * len(pixels))]
         common = common[:: max(len(common) // _PICKED, 1)]
         axis = np.linspace(0, 1, _FINE)
         grid = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1).reshape(-1, 3)
@@ -129,11 +128,11 @@ class Fringe:
 def _away(covered: Bool[Tensor, "h w"]) -> Bool[Tensor, "h w"]:
     """Pixels farther inside than the background mixes."""
     width = 2 * max(round(_MARGIN * len(covered)), 1) + 1
-    return torch.nn.functional.max_pool2d((~covered).float()[None, None], width, 1, width // 2)[0, 0] < 0.5
+    return ~grown(~covered, width)
 
 
 def _background(view: View) -> Float[Tensor, "h w 3"]:
-    """The background near each pixel; where none is near the pixel itself, in which nothing is mixed then."""
+    """The background near each pixel; far inside, where none is near, the pixel itself: nothing is cleaned there."""
     from scipy.ndimage import gaussian_filter
 
     rgb, h = view.rgb.numpy(), len(view.rgb)

@@ -13,7 +13,7 @@ from avatar.models.gaussian_coat import coat
 from avatar.models.gaussian_sheet import free
 from avatar.models.gaussian_state import PARTS, Splats
 from avatar.models.gaussian_strands import palette, strands
-from avatar.models.gaussian_view import Scene, View, vertex_normals
+from avatar.models.gaussian_view import SOLID, Scene, View, vertex_normals
 from avatar.ops.gaussians import triangle_frames
 
 _FREE_SHARE = 0.45
@@ -26,8 +26,6 @@ _FACING = 0.4
 """Cosine from which a triangle is shown well."""
 _BLEED = 0.008
 """Of the picture's height, inside of the person's outline."""
-_SOLID = 0.97
-"""Coverage through which no background shines."""
 _FEW = 16
 """Seen neighbours that tell an unseen splat's colour."""
 _BACKED = (Region.SKIN, Region.EARS, Region.NECK, Region.HAIR)
@@ -102,7 +100,7 @@ def _solid(view: View) -> Bool[Tensor, "h w"]:
     """Pixels farther from what is behind - the background, clothes behind the jaw - than its colour bleeds (coarse
     chroma of films, errors of matte and parsing)."""
     width = 2 * max(round(_BLEED * view.alpha.shape[0]), 1) + 1
-    covered, dressed = view.alpha > _SOLID, view.labels == Region.TORSO
+    covered, dressed = view.alpha > SOLID, view.labels == Region.TORSO
     layers = torch.stack([covered & dressed, covered & ~dressed])
     return torch.nn.functional.max_pool2d((~layers).float()[None], width, 1, width // 2)[0].amin(0) < 0.5
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from avatar.core import Region
 from avatar.models.gaussian_state import PARTS, Splats
-from avatar.models.gaussian_view import Scene, View, nearest
+from avatar.models.gaussian_view import SOLID, Scene, View, grown, nearest
 from avatar.ops.rotation import matrix_to_quat
 
 # A pixel of the left kind may hang from triangles of the right kinds.
@@ -82,7 +82,7 @@ def _uncovered(scene: Scene, found: Sequence[Splats], most: int) -> Splats:
 
 def _sure_colour(view: View, row: Int[Tensor, "n"], column: Int[Tensor, "n"]) -> Float[Tensor, "n 3"]:
     """Colour of the nearest pixel that the background does not shine through."""
-    sure = (view.alpha > 0.97).nonzero()
+    sure = (view.alpha > SOLID).nonzero()
     if len(sure) == 0:
         return view.rgb[row, column]
     at = sure[nearest(sure.float(), torch.stack([row, column], 1).float())]
@@ -115,18 +115,14 @@ def _covered(scene: Scene, found: Sequence[Splats]) -> Bool[Tensor, "h w"]:
     return _closed(cover, _SLIVER)
 
 
-def _grown(mask: Bool[Tensor, "h w"], width: int) -> Bool[Tensor, "h w"]:
-    return torch.nn.functional.max_pool2d(mask[None, None].float(), width, 1, width // 2)[0, 0] > 0.5
-
-
 def _closed(mask: Bool[Tensor, "h w"], width: int) -> Bool[Tensor, "h w"]:
     """Without holes narrower than `width`."""
-    return ~_grown(~_grown(mask, width), width)
+    return ~grown(~grown(mask, width), width)
 
 
 def _opened(mask: Bool[Tensor, "h w"], width: int) -> Bool[Tensor, "h w"]:
     """Without strips narrower than `width`."""
-    return _grown(~_grown(~mask, width), width) & mask
+    return grown(~grown(~mask, width), width) & mask
 
 
 def _anchors(scene: Scene, xy: Float[Tensor, "n 2"], label: Int[Tensor, "n"]) -> Int[Tensor, "n"]:

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from avatar.core import Region
-from avatar.models.gaussian_view import Scene
+from avatar.models.gaussian_view import SOLID, Scene
 
 _VIEWS, _LEAST = 4, 200
 """Views whose hair is looked at, and pixels of it that are needed."""
@@ -31,7 +31,7 @@ _LATTICE = 4096
 
 def palette(scenes: Sequence[Scene]) -> Float[Tensor, "k 3"] | None:
     """Tones of the hair that is seen, from dark to light; None if hardly any is."""
-    masks = [(s.view.labels == Region.HAIR) & (s.view.alpha > 0.97) for s in scenes[:_VIEWS]]
+    masks = [(s.view.labels == Region.HAIR) & (s.view.alpha > SOLID) for s in scenes[:_VIEWS]]
     pixels = torch.cat([s.view.rgb[mask] for s, mask in zip(scenes, masks, strict=False)] or [torch.zeros(0, 3)])
     if len(pixels) <= _LEAST:
         return None

@@ -12,6 +12,9 @@ from avatar.face.rig import PersonalRig
 from avatar.ops.gaussians import triangle_frames
 from avatar.ops.mesh import rasterize_mesh
 
+SOLID = 0.97
+"""Coverage through which no background shines."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class View:
@@ -83,3 +86,8 @@ def nearest(known: Float[Tensor, "m d"], asked: Float[Tensor, "n d"]) -> Int[Ten
     from scipy.spatial import cKDTree
 
     return torch.from_numpy(cKDTree(known.numpy()).query(asked.numpy())[1].astype(np.int64))
+
+
+def grown(mask: Bool[Tensor, "h w"], width: int) -> Bool[Tensor, "h w"]:
+    """Pixels with one of the mask in the square of `width` (odd) about them."""
+    return torch.nn.functional.max_pool2d(mask[None, None].float(), width, 1, width // 2)[0, 0] > 0.5
